@@ -1,0 +1,18 @@
+// Package local is the first tier: decoded values in this process, kept by Ristretto within a budget in bytes of heap.
+//
+// What it adds to Ristretto is the answer to one question, asked at every hit: may this copy still be served? Ristretto
+// applies writes late, in an order of its own, and may drop or resurrect them: of two Sets of a new key the older can
+// win, and a deleted value can come back. Nothing here relies on that order. Instead:
+//
+//   - A [Ticket] is taken before the value is read from anywhere. It carries the version of the key's stripe, the
+//     session, and the time.
+//   - [Store.Evict] adds one to the stripe's version. An entry whose ticket has another version is not served, whatever
+//     Ristretto did with it. [Store.Flush], [Store.Begin] and [Store.End] replace the session, which does the same for
+//     all entries at once in O(1).
+//   - An entry is served only while now - max(its ticket's time, its session's proof) <= Options.MaxStaleness. A session
+//     that stops proving that it hears invalidations ([Store.Prove]) ends by itself, with nobody having to notice.
+//
+// The idea of the ticket is the lease of "Scaling Memcache at Facebook" (NSDI 2013), applied inside the process.
+//
+// The package knows nothing of Redis, and imports none of the other tiers.
+package local
