@@ -1,0 +1,103 @@
+// Package redisclient derives the clients that tandem uses from the one that it is given.
+//
+// The given client is tuned for its owner: with go-redis' defaults a read from a server that does not answer returns after
+// five seconds although its context allowed one, the next after a hundred, and a lost reply makes the client send a script
+// a second time. A wait can be bounded from outside only by leaving a goroutine behind for each call. So tandem opens
+// connections of its own to the same server, with the same address, credentials, TLS and dialer, whose waits obey the
+// context and nothing else, and which repeat nothing. They also keep heartbeats and invalidations out of the queue for the
+// application's pool.
+package redisclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// ErrUnsupported is returned for a client that cannot keep the contract, with what to use instead.
+var ErrUnsupported = errors.New("unsupported Redis client")
+
+// maxDialTimeout bounds a dial that runs on in the background after its caller's context has ended.
+const maxDialTimeout = 2 * time.Second
+
+// Derive returns a new client to the server of rdb, or an error that wraps ErrUnsupported. The caller closes it.
+//
+// Hooks of rdb are not taken over: go-redis does not give them out.
+func Derive(rdb redis.UniversalClient) (*redis.Client, error) {
+	c, err := check(rdb)
+	if err != nil {
+		return nil, err
+	}
+	opt := *c.Options()
+	opt.ContextTimeoutEnabled = true
+	opt.ReadTimeout, opt.WriteTimeout = -1, -1 // none but the context's
+	opt.MaxRetries = -1
+	opt.DialerRetries = 1
+	opt.DialTimeout = min(opt.DialTimeout, maxDialTimeout)
+	opt.MinIdleConns = 0
+	opt.PipelinePoolSize = -1
+	opt.AutoPipelineOptions = nil
+	// The owner's limiter and notification handler count and steer the owner's traffic, not ours.
+	opt.Limiter = nil
+	opt.PushNotificationProcessor = nil
+	// A handover that the client does by itself would reconnect the subscription behind our back.
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	dial := opt.Dialer
+	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if ctx.Value(noDialKey{}) != nil {
+			return nil, errNoDial
+		}
+		return dial(ctx, network, addr)
+	}
+	return redis.NewClient(&opt), nil
+}
+
+func check(rdb redis.UniversalClient) (*redis.Client, error) {
+	switch c := rdb.(type) {
+	case nil:
+		return nil, fmt.Errorf("%w: it is nil", ErrUnsupported)
+	case *redis.Client:
+		if c == nil {
+			return nil, fmt.Errorf("%w: it is nil", ErrUnsupported)
+		}
+		if o := c.Options(); o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
+			return nil, fmt.Errorf("%w: its client-side cache answers reads with values that may be old; "+
+				"leave ClientSideCacheConfig and ClientSideCache unset", ErrUnsupported)
+		}
+		return c, nil
+	case *redis.ClusterClient:
+		return nil, fmt.Errorf("%w: *redis.ClusterClient: Redis Cluster is not supported yet; use *redis.Client", ErrUnsupported)
+	case *redis.Ring:
+		return nil, fmt.Errorf("%w: *redis.Ring: its shards do not share a pub/sub, so invalidations would be lost; "+
+			"use *redis.Client", ErrUnsupported)
+	default:
+		return nil, fmt.Errorf("%w: %T: its connections cannot be derived; use *redis.Client", ErrUnsupported, rdb)
+	}
+}
+
+type noDialKey struct{}
+
+var errNoDial = errors.New("the subscription's connection is gone")
+
+// WithoutDial returns a context under which clients from Derive open no connection. A go-redis subscription that loses
+// its connection dials and subscribes again inside the very call that reports the loss; under this context it only
+// reports it.
+func WithoutDial(ctx context.Context) context.Context {
+	return context.WithValue(ctx, noDialKey{}, true)
+}
+
+// Deadline returns ctx with the deadline at, without a timer. For calls that look at the deadline alone, such as a socket
+// read, it costs nothing to make one for each.
+func Deadline(ctx context.Context, at time.Time) context.Context { return deadline{ctx, at} }
+
+type deadline struct {
+	context.Context //nolint:containedctx // it is a context
+	at              time.Time
+}
+
+func (d deadline) Deadline() (time.Time, bool) { return d.at, true }

@@ -1,0 +1,214 @@
+package pubsub
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed" // the heartbeat's script
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/quiet"
+	"github.com/tandemcache/tandem/internal/script"
+)
+
+var (
+	// ErrClosed is returned by Join after Close, and is the reason that members are given by it.
+	ErrClosed = errors.New("pubsub: bus is closed")
+
+	//go:embed scripts/beat.lua
+	beatSource string
+	beatScript = script.New(beatSource)
+)
+
+const (
+	// beatsPerBound is how many heartbeats go out within the smallest Bound.
+	beatsPerBound = 5
+	// silentBeats is after how many beats of silence a connection counts as dead: well within the smallest Bound.
+	silentBeats = 3
+)
+
+// Bus is one process's subscription to one Redis. Its methods may be called concurrently.
+type Bus struct {
+	client redis.UniversalClient
+	logger *quiet.Logger
+	id     string
+	inbox  string
+	probe  string // the heartbeat's key, which never exists
+
+	kick   chan struct{}
+	cancel context.CancelFunc
+	ctx    context.Context //nolint:containedctx // the life of the bus' goroutines, ended by Close
+	done   sync.WaitGroup
+
+	sent  sentBeats
+	bound atomic.Int64 // the smallest Bound of the members, 0 without any
+
+	// mu guards what follows, and is held while a member's Handler runs: so a member that joins is told of the session
+	// either by Join or by the receiver, never by both or by neither.
+	mu       sync.Mutex
+	started  bool
+	closed   bool
+	channels map[string]*channel
+	current  *subscription // nil while there is no connection
+	sessions uint64
+}
+
+// channel is a Redis channel with the members that listen to it.
+type channel struct {
+	members   []*member
+	confirmed bool // on the current connection
+	leaving   int  // unsubscriptions that were sent and not yet confirmed
+}
+
+type member struct{ Topic }
+
+// New returns a bus on client, which stays the caller's and must be one of its own: see internal/redisclient for why. db is
+// the logical database that client has selected. The bus connects when the first member joins.
+func New(client redis.UniversalClient, db int, logger *slog.Logger) *Bus {
+	id := newID(8)
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Bus{
+		client:   client,
+		logger:   quiet.New(logger, time.Minute),
+		id:       id,
+		inbox:    "tandem:inst:" + id + ":" + strconv.Itoa(db),
+		probe:    "tandem:probe:" + id,
+		kick:     make(chan struct{}, 1),
+		ctx:      ctx,
+		cancel:   cancel,
+		channels: make(map[string]*channel),
+	}
+}
+
+func newID(n int) string {
+	b := make([]byte, n)
+	// crypto/rand.Read does not fail: it ends the process if the system has no randomness.
+	_, _ = rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// ID is the bus' random name, the sender of this process's messages.
+func (b *Bus) ID() string { return b.id }
+
+// Inbox is the bus' private channel.
+func (b *Bus) Inbox() string { return b.inbox }
+
+// Join makes a topic's Handler hear from the bus until leave is called. It does not wait for a connection.
+func (b *Bus) Join(t Topic) (leave func(), err error) {
+	if t.Bound <= 0 {
+		return nil, fmt.Errorf("pubsub: Topic.Bound is %v, must be positive", t.Bound)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, ErrClosed
+	}
+	m := &member{Topic: t}
+	c := b.channels[t.Channel]
+	if c == nil {
+		c = &channel{}
+		b.channels[t.Channel] = c
+	}
+	c.members = append(c.members, m)
+	b.setBoundLocked()
+	switch {
+	case !b.started:
+		b.started = true
+		b.done.Add(2)
+		go b.receiveLoop()
+		go b.beatLoop()
+	case c.confirmed:
+		m.Handler.Begin()
+	case b.current != nil && len(c.members) == 1:
+		b.current.ask(t.Channel)
+	}
+	b.Kick()
+	return sync.OnceFunc(func() { b.leave(m) }), nil
+}
+
+func (b *Bus) leave(m *member) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.channels[m.Channel]
+	for i, other := range c.members {
+		if other == m {
+			c.members = append(c.members[:i:i], c.members[i+1:]...)
+			break
+		}
+	}
+	b.setBoundLocked()
+	if len(c.members) > 0 {
+		return
+	}
+	if b.current == nil {
+		delete(b.channels, m.Channel)
+		return
+	}
+	// The channel stays in the map until Redis has confirmed, so that the confirmation is known to be asked for.
+	c.leaving++
+	c.confirmed = false
+	b.current.drop(m.Channel)
+}
+
+// Kick asks for a heartbeat now. It does not wait.
+func (b *Bus) Kick() {
+	select {
+	case b.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Sessions returns how many connections have been subscribed so far.
+func (b *Bus) Sessions() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sessions
+}
+
+// Stop ends the subscription without waiting for the bus' goroutines. A heartbeat on its way goes on to its deadline, or
+// until the client is closed.
+func (b *Bus) Stop() {
+	b.mu.Lock()
+	b.closed = true
+	current := b.current
+	b.mu.Unlock()
+	b.cancel()
+	if current != nil {
+		current.close()
+	}
+}
+
+// Close is Stop, and waits for the bus' goroutines. Members are told that their session has ended. It may be called more
+// than once.
+func (b *Bus) Close() {
+	b.Stop()
+	b.done.Wait()
+}
+
+// interval is the time between two heartbeats.
+func (b *Bus) interval() time.Duration {
+	if bound := time.Duration(b.bound.Load()); bound > 0 {
+		return bound / beatsPerBound
+	}
+	return time.Minute // nobody listens; Join kicks
+}
+
+func (b *Bus) setBoundLocked() {
+	bound := time.Duration(0)
+	for _, c := range b.channels {
+		for _, m := range c.members {
+			if bound == 0 || m.Bound < bound {
+				bound = m.Bound
+			}
+		}
+	}
+	b.bound.Store(int64(bound))
+}

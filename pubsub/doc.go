@@ -1,0 +1,40 @@
+// Package pubsub is the bus: one subscription of a process, on which any number of topics hear invalidations, and the
+// proof that they do.
+//
+// # Sessions and proof
+//
+// A session is the life of one topic's subscription on one connection. It begins when Redis has confirmed the channel,
+// and ends with any doubt: an error, a read that timed out (go-redis loses its place in the stream after a timeout in the
+// middle of a message), an unsubscription nobody asked for, a second confirmation of a channel, or silence. What was
+// missed between two sessions is not known, so a topic must forget all it knows when a session begins.
+//
+// An open connection proves nothing: a master that was demoted in a failover goes on answering PINGs on it for ten seconds
+// and delivers no message. So the bus sends heartbeats through the ordinary write path: a script that deletes a key that
+// does not exist (a demoted or isolated master refuses any write, and a full one accepts this one) and publishes a random
+// token on a private channel, which is subscribed on the same connection. When the token comes back, every message that
+// Redis published before the heartbeat was sent has been handed to the topics. The time at which the heartbeat was *sent*
+// is what a topic is told as proof. The channel is private so that n instances cost n messages a beat and not n squared.
+//
+// # Wire format
+//
+// A message is the text "tandem/1", a space, an operation, a space, and fields as netstrings (length in decimal, a colon,
+// the bytes, a comma):
+//
+//	tandem/1 inv 5:shell,2:42,2:43,     the entries of keys 42 and 43 have changed; the first field says who tells
+//	tandem/1 all 5:shell,               every entry of this cache has changed
+//	tandem/1 beat 32:<token>,           private channel: a heartbeat
+//	tandem/1 wake 17:<channel>,2:42,6:filled,   private channel: the load of key 42 is over ("filled" or "failed")
+//
+// At most MaxMessageBytes and MaxKeys keys. A message that cannot be read flushes its topic, so a stray one costs misses
+// and never an old value.
+//
+// # Invalidating from elsewhere
+//
+// Delete the entry and publish the message in one step, so that no instance can read the old entry back in between. From
+// a shell, for key 42 of the cache users in database 0:
+//
+//	redis-cli eval "redis.call('UNLINK', KEYS[1]) return redis.call('PUBLISH', ARGV[1], ARGV[2])" 1 \
+//	    'tandem:{users}:k:42' 'tandem:{users}:bus:0' 'tandem/1 inv 5:shell,2:42,'
+//
+// It answers the number of instances that were told. The package remote documents the keys.
+package pubsub

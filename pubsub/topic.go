@@ -1,0 +1,46 @@
+package pubsub
+
+import "time"
+
+// Topic is what a member of the bus listens to.
+type Topic struct {
+	// Channel is the Redis channel of the topic's messages.
+	Channel string
+	// VersionKey is a STRING in Redis that each heartbeat reports, and gives a random value of 16 hex digits if it has none.
+	VersionKey string
+	// VersionTTL is the TTL that each heartbeat gives VersionKey anew.
+	VersionTTL time.Duration
+	// Bound is the staleness that the member promises. The bus beats five times within the smallest Bound of its members.
+	Bound time.Duration
+	// Handler is told what happens.
+	Handler Handler
+}
+
+// Handler is what a member does with what the bus hears. Its methods are called under the bus' lock, one at a time except
+// for Beat: they must return fast, do no I/O, and call no method of the bus but Kick.
+type Handler interface {
+	// Begin says that the channel is confirmed on a new connection: from here on every message is heard.
+	Begin()
+	// End says why messages may be missed from here on.
+	End(reason error)
+	// Prove says that every message published before at, by the clock of internal/mono, has been handed to Message.
+	Prove(at int64)
+	// Message hands over an Invalidate, an All or a Wake, in the order in which Redis published them.
+	Message(m Message)
+	// Unreadable says that something arrived on the channel that Parse refuses.
+	Unreadable(err error)
+	// Beat reports a heartbeat's outcome. It is called on another goroutine than the others, and without the bus' lock.
+	Beat(b BeatReport)
+}
+
+// BeatReport is the outcome of one heartbeat.
+type BeatReport struct {
+	// Err is why it failed, nil if the server took it. The fields below are set only then, Sent always.
+	Err error
+	// Sent and Received are when it was sent and when the reply came, by the clock of internal/mono.
+	Sent, Received int64
+	// RedisNow is the time of Redis in ms when it ran, some time between the two.
+	RedisNow int64
+	// Version is the value of the topic's VersionKey at that time.
+	Version string
+}

@@ -1,0 +1,36 @@
+// Package remote is the second tier: envelopes in a Redis that many instances share, and the leases that decide who may
+// write them.
+//
+// # Layout
+//
+// Everything of one cache carries its name as hash tag, so that whatever one script touches shares a slot:
+//
+//	tandem:{users}:k:42     HASH    the entry of key "42"
+//	tandem:{users}:epoch    STRING  16 hex digits, random; replaced by InvalidateAll
+//	tandem:{users}:bus:0    channel invalidations, with the number of the logical database
+//
+// The entry's hash has three fields for each schema (a codec's name and the fingerprint of the value's type), so that two
+// releases whose value types differ can run side by side without replacing each other's entries:
+//
+//	cbor.3f2a90c1d4e5b687      the envelope
+//	cbor.3f2a90c1d4e5b687.l    the lease: when it expires in Redis time (13 digits, ms), a colon, 32 hex digits of token
+//	cbor.3f2a90c1d4e5b687.w    the private channels of instances that wait for the lease's holder, space-separated
+//
+// The lease lives beside the value and nowhere else. So deleting the one key is a complete invalidation: the value is
+// gone, and with it the right of every load under way to store what it has read before. The key always has a TTL.
+//
+// # Leases
+//
+// A lease is the right to load one missing entry: a random token, valid while it stands in the entry. Whoever loads takes
+// it with [Store.Acquire] before reading the source, and [Store.Fill] stores only while the token is still there. An
+// invalidation in between has deleted it, so a value that was read before the invalidation cannot be stored after it. A
+// lease that is lost (evicted, flushed, failed over) can only refuse a fill, never let a wrong one in. Its expiry bounds
+// how long others wait for a holder that died; it is not what makes a fill right. (After "leases" in "Scaling Memcache
+// at Facebook", NSDI 2013.)
+//
+// # Time
+//
+// All times in Redis are Redis' own (TIME), in milliseconds. No clock of an instance is stored or compared.
+//
+// The package knows nothing of the first tier or of the bus: what is published with a change is handed in as bytes.
+package remote

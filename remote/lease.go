@@ -1,0 +1,122 @@
+package remote
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // G505: names a value to a script, nothing depends on it being hard to forge
+	"encoding/hex"
+	"fmt"
+	"time"
+)
+
+// Token is the proof of holding a lease: 128 random bits in hex, new for each attempt.
+type Token string
+
+// NewToken returns a token that nobody else has.
+func NewToken() Token {
+	var b [16]byte
+	// crypto/rand.Read does not fail: it ends the process if the system has no randomness.
+	_, _ = rand.Read(b[:])
+	return Token(hex.EncodeToString(b[:]))
+}
+
+// Seen says what the caller of Acquire makes of a value that it finds.
+type Seen string
+
+const (
+	// Wanted: a value that is there is the answer.
+	Wanted Seen = ""
+	// Unwanted: it loads whatever is there, and takes the lease from whoever holds it.
+	Unwanted Seen = "*"
+)
+
+// Unusable is for a caller that has read these bytes and cannot use them: it wants any other value, and the lease if
+// these are still there. Without it a foreign value would be handed back for ever.
+func Unusable(value []byte) Seen {
+	sum := sha1.Sum(value) //nolint:gosec // G401: see the import
+	return Seen(hex.EncodeToString(sum[:]))
+}
+
+// Outcome is what Acquire came to.
+type Outcome int
+
+// The numbers are those of acquire.lua.
+const (
+	Acquired Outcome = iota + 1 // the lease is the caller's
+	Found                       // a value is there
+	Held                        // somebody else holds the lease; the caller's channel will be told
+)
+
+// Lease is Acquire's answer.
+type Lease struct {
+	Outcome Outcome
+	// Epoch is the cache's epoch at that moment, Now the time of Redis in ms.
+	Epoch uint64
+	Now   int64
+	// Value is the envelope's bytes if Outcome is Found.
+	Value []byte
+}
+
+// Acquire takes the right to load key's entry, for ttl at most. inbox is the private channel that is told when another
+// holder is done. A lease that this very token holds already counts as acquired, so that an attempt whose reply was lost
+// can be repeated.
+func (s *Store) Acquire(ctx context.Context, key string, token Token, seen Seen, ttl time.Duration, inbox string) (Lease, error) {
+	reply, err := s.run(ctx, acquireScript, []string{s.keys.Entry(key), s.keys.Epoch()},
+		s.field, s.field+leaseSuffix, s.field+waiterSuffix,
+		string(token), ttl.Milliseconds(), string(seen), inbox, formatEpoch(NewEpoch()), epochTTL.Milliseconds()).Slice()
+	if err != nil {
+		return Lease{}, err
+	}
+	l, err := parseLease(reply)
+	if err != nil {
+		return Lease{}, fmt.Errorf("acquire.lua answered %d values: %w", len(reply), err)
+	}
+	return l, nil
+}
+
+func parseLease(reply []any) (Lease, error) {
+	if len(reply) < 3 {
+		return Lease{}, errReply
+	}
+	code, okCode := reply[0].(int64)
+	epochText, okEpoch := reply[1].(string)
+	now, okNow := reply[2].(int64)
+	epoch, err := ParseEpoch(epochText)
+	if !okCode || !okEpoch || !okNow || err != nil || code < int64(Acquired) || code > int64(Held) {
+		return Lease{}, errReply
+	}
+	l := Lease{Outcome: Outcome(code), Epoch: epoch, Now: now}
+	if l.Outcome == Found {
+		value, ok := "", false
+		if len(reply) > 3 {
+			value, ok = reply[3].(string)
+		}
+		if !ok {
+			return Lease{}, errReply
+		}
+		l.Value = []byte(value)
+	}
+	return l, nil
+}
+
+// Renew extends the lease to ttl from now if it is still token's; false means it is not and never will be again.
+func (s *Store) Renew(ctx context.Context, key string, token Token, ttl time.Duration) (bool, error) {
+	n, err := s.run(ctx, renewScript, []string{s.keys.Entry(key)},
+		s.field+leaseSuffix, string(token), ttl.Milliseconds()).Int()
+	return n == 1, err
+}
+
+// Fill stores an envelope for ttl if the lease is still token's and the epoch is still the one that the load began in.
+// False means that it was refused: an invalidation came between. Those who wait are sent wake.
+func (s *Store) Fill(ctx context.Context, key string, token Token, envelope []byte, ttl time.Duration, epoch uint64, wake []byte) (bool, error) {
+	n, err := s.run(ctx, fillScript, []string{s.keys.Entry(key), s.keys.Epoch()},
+		s.field, s.field+leaseSuffix, s.field+waiterSuffix,
+		string(token), envelope, ttl.Milliseconds(), formatEpoch(epoch), wake).Int()
+	return n == 1, err
+}
+
+// Release gives the lease up if it is still token's, and sends wake to those who wait.
+func (s *Store) Release(ctx context.Context, key string, token Token, wake []byte) error {
+	return s.run(ctx, releaseScript, []string{s.keys.Entry(key)},
+		s.field+leaseSuffix, s.field+waiterSuffix, string(token), wake).Err()
+}

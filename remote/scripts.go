@@ -1,0 +1,33 @@
+package remote
+
+import (
+	_ "embed" // the scripts
+
+	"github.com/tandemcache/tandem/internal/script"
+)
+
+// Each script's file says what its KEYS and ARGV are and what it answers.
+var (
+	//go:embed scripts/acquire.lua
+	acquireSource string
+	//go:embed scripts/renew.lua
+	renewSource string
+	//go:embed scripts/fill.lua
+	fillSource string
+	//go:embed scripts/release.lua
+	releaseSource string
+	//go:embed scripts/invalidate.lua
+	invalidateSource string
+	//go:embed scripts/invalidate_all.lua
+	invalidateAllSource string
+	//go:embed scripts/set.lua
+	setSource string
+
+	acquireScript       = script.New(acquireSource)
+	renewScript         = script.New(renewSource)
+	fillScript          = script.New(fillSource)
+	releaseScript       = script.New(releaseSource)
+	invalidateScript    = script.New(invalidateSource)
+	invalidateAllScript = script.New(invalidateAllSource)
+	setScript           = script.New(setSource)
+)

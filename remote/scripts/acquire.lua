@@ -1,0 +1,44 @@
+-- acquire.lua: takes the right to load an entry, or answers what is there instead.
+-- KEYS[1] -> tandem:{cache}:k:<key>   HASH
+-- KEYS[2] -> tandem:{cache}:epoch     STRING
+-- ARGV[1] -> value's field   ARGV[2] -> lease's field   ARGV[3] -> waiters' field
+-- ARGV[4] -> token, 32 hex digits
+-- ARGV[5] -> lease's TTL in ms
+-- ARGV[6] -> what the caller makes of a value that is there: "" it wants it; "*" it loads all the same, and takes the lease
+--            from whoever holds it; else the SHA-1 of a value that it has seen and cannot use
+-- ARGV[7] -> the caller's private channel, told when the holder is done
+-- ARGV[8] -> a random epoch, in case there is none   ARGV[9] -> the epoch's TTL in ms
+-- Output: {code, epoch, now in ms, value}; code 1 acquired, 2 the value is there, 3 somebody else holds the lease
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local value = redis.pcall('HGET', KEYS[1], ARGV[1])
+if type(value) == 'table' then
+  -- Another Redis type is under our key. It cannot become an entry, and a load is about to replace it.
+  redis.call('DEL', KEYS[1])
+  value = false
+end
+local epoch = redis.pcall('GET', KEYS[2])
+if type(epoch) ~= 'string' then
+  redis.call('DEL', KEYS[2])
+  redis.call('SET', KEYS[2], ARGV[8], 'PX', ARGV[9])
+  epoch = ARGV[8]
+end
+if value and (ARGV[6] == '' or (ARGV[6] ~= '*' and redis.sha1hex(value) ~= ARGV[6])) then
+  return {2, epoch, now, value}
+end
+local lease = redis.call('HGET', KEYS[1], ARGV[2])
+if lease and ARGV[6] ~= '*' and string.sub(lease, -32) ~= ARGV[4] then
+  local expires = tonumber(string.sub(lease, 1, 13))
+  if expires and expires > now then
+    local waiters = redis.call('HGET', KEYS[1], ARGV[3]) or ''
+    if #waiters < 8192 and not string.find(waiters, ARGV[7], 1, true) then
+      redis.call('HSET', KEYS[1], ARGV[3], waiters .. ARGV[7] .. ' ')
+    end
+    return {3, epoch, now}
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[2], string.format('%013d:%s', now + ARGV[5], ARGV[4]))
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[5]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[5])
+end
+return {1, epoch, now}

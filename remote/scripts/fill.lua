@@ -1,0 +1,27 @@
+-- fill.lua: stores what the lease's holder has loaded, if the lease is still its own, and tells those who wait.
+-- KEYS[1] -> tandem:{cache}:k:<key>   HASH
+-- KEYS[2] -> tandem:{cache}:epoch     STRING
+-- ARGV[1] -> value's field   ARGV[2] -> lease's field   ARGV[3] -> waiters' field
+-- ARGV[4] -> token   ARGV[5] -> envelope   ARGV[6] -> TTL in ms, > 0
+-- ARGV[7] -> the epoch that the load began in   ARGV[8] -> message for each waiter's channel
+-- Output: 1 stored, 0 refused (an invalidation came between, or the lease was lost)
+local lease = redis.pcall('HGET', KEYS[1], ARGV[2])
+if type(lease) ~= 'string' or string.sub(lease, -32) ~= ARGV[4] then
+  return 0
+end
+local stored = 0
+if redis.pcall('GET', KEYS[2]) == ARGV[7] then
+  -- The store comes before every other write: a Redis that is out of memory refuses it only as a script's first write.
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
+  stored = 1
+end
+local waiters = redis.call('HGET', KEYS[1], ARGV[3])
+redis.call('HDEL', KEYS[1], ARGV[2], ARGV[3])
+if stored == 1 and redis.call('PTTL', KEYS[1]) < tonumber(ARGV[6]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[6])
+end
+-- Those who wait are told in both cases: after a new epoch there is nothing for them, and one of them gets the lease.
+for channel in string.gmatch(waiters or '', '%S+') do
+  redis.call('PUBLISH', channel, ARGV[8])
+end
+return stored

@@ -1,0 +1,17 @@
+-- set.lua: invalidates an entry as invalidate.lua does, and stores a new value in its place.
+-- KEYS[1] -> tandem:{cache}:k:<key>   HASH
+-- KEYS[2] -> tandem:{cache}:epoch     STRING
+-- ARGV[1] -> channel   ARGV[2] -> message
+-- ARGV[3] -> value's field   ARGV[4] -> envelope   ARGV[5] -> TTL in ms, > 0
+-- ARGV[6] -> the epoch that the envelope carries
+-- ARGV[7] -> the latest time to store at, in ms: a script that was delayed longer than its caller waited only invalidates
+-- Output: 1 stored, 0 only invalidated
+redis.call('UNLINK', KEYS[1])
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+local t = redis.call('TIME')
+if t[1] * 1000 + math.floor(t[2] / 1000) > tonumber(ARGV[7]) or redis.pcall('GET', KEYS[2]) ~= ARGV[6] then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return 1

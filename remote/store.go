@@ -1,0 +1,80 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/script"
+)
+
+// MaxBatch is the most keys that one call of Invalidate takes: a script blocks Redis while it runs, and Lua's unpack has
+// a limit of its own.
+const MaxBatch = 1000
+
+// Store is the second tier for one cache and one schema. It may be used concurrently. Every call is one round trip (two
+// for a script that the server does not know yet), waits for ctx at most as well as the client obeys it, and is not retried.
+type Store struct {
+	client   redis.UniversalClient
+	keys     Keys
+	field    string
+	channel  string
+	commands atomic.Uint64
+}
+
+// New returns the store of the cache that keys names, on client, which stays the caller's. db is the logical database
+// that client has selected.
+func New(client redis.UniversalClient, keys Keys, schema Schema, db int) *Store {
+	return &Store{client: client, keys: keys, field: schema.Field(), channel: keys.Channel(db)}
+}
+
+// Commands returns how many commands the store has sent.
+func (s *Store) Commands() uint64 { return s.commands.Load() }
+
+// Get returns the envelope's bytes of key's entry, nil if there is none, or ErrWrongType if the key holds something else.
+func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
+	s.commands.Add(1)
+	b, err := s.client.HGet(ctx, s.keys.Entry(key), s.field).Bytes()
+	switch {
+	case err == nil:
+		return b, nil
+	case errors.Is(err, redis.Nil):
+		return nil, nil
+	case strings.HasPrefix(err.Error(), "WRONGTYPE"):
+		return nil, ErrWrongType
+	}
+	return nil, err
+}
+
+// Set invalidates key's entry and stores envelope in its place for ttl, provided that the script runs at notAfter (ms of
+// Redis time) or earlier and that epoch is still the cache's. It reports whether it stored; it has invalidated in any case
+// where it returns no error. message is published with the change.
+func (s *Store) Set(ctx context.Context, key string, envelope []byte, ttl time.Duration, epoch uint64, notAfter int64, message []byte) (bool, error) {
+	n, err := s.run(ctx, setScript, []string{s.keys.Entry(key), s.keys.Epoch()},
+		s.channel, message, s.field, envelope, ttl.Milliseconds(), formatEpoch(epoch), notAfter).Int()
+	return n == 1, err
+}
+
+// Invalidate deletes the entries of at most MaxBatch keys and publishes message, atomically.
+func (s *Store) Invalidate(ctx context.Context, keys []string, message []byte) error {
+	entries := make([]string, len(keys))
+	for i, key := range keys {
+		entries[i] = s.keys.Entry(key)
+	}
+	return s.run(ctx, invalidateScript, entries, s.channel, message).Err()
+}
+
+// InvalidateAll starts a new epoch and publishes message, atomically. Entries of the old one stay until their TTL, unread.
+func (s *Store) InvalidateAll(ctx context.Context, message []byte) error {
+	return s.run(ctx, invalidateAllScript, []string{s.keys.Epoch()},
+		formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.channel, message).Err()
+}
+
+func (s *Store) run(ctx context.Context, sc script.Script, keys []string, args ...any) *redis.Cmd {
+	s.commands.Add(1)
+	return sc.Run(ctx, s.client, keys, args...)
+}
