@@ -1,0 +1,41 @@
+package codec_test
+
+import (
+	"testing"
+
+	"github.com/tandemcache/tandem/remote/codec"
+)
+
+var benchmarked = []codec.Codec{codec.JSON, codec.Default}
+
+func BenchmarkMarshal(b *testing.B) {
+	v := newUser()
+	for _, c := range benchmarked {
+		b.Run(c.Name(), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.Marshal(&v); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkUnmarshal(b *testing.B) {
+	for _, c := range benchmarked {
+		data, err := c.Marshal(newUser())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(c.Name(), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				var v user
+				if err := c.Unmarshal(data, &v); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
