@@ -1,0 +1,63 @@
+package tiered
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/redisclient"
+	"github.com/tandemcache/tandem/pubsub"
+)
+
+// Bus is a process's connection to one Redis: a subscription, heartbeats, and two pools of connections, for any number of
+// caches. A cache without one in its Options makes its own.
+type Bus struct {
+	rdb redis.UniversalClient // as given, to compare
+	db  int
+	// data carries reads, leases and fills. control carries heartbeats, Sets, invalidations and the subscription, so that
+	// reads in trouble do not hold them up.
+	data, control *redis.Client
+	hub           *pubsub.Bus
+	closeOnce     sync.Once
+}
+
+// NewBus returns a Bus to the Redis of rdb, for Options.Bus. It does not wait for a connection. rdb stays the caller's: the
+// Bus opens connections of its own with the same options, because rdb's timeouts and retries are not made for a cache
+// (hooks added to rdb do not see them). A nil logger means slog.Default().
+//
+// It returns ErrUnsupportedClient for a client that cannot keep the contract.
+func NewBus(rdb redis.UniversalClient, logger *slog.Logger) (*Bus, error) {
+	data, err := redisclient.Derive(rdb)
+	if err != nil {
+		return nil, fmt.Errorf("tiered: %w", err)
+	}
+	control, err := redisclient.Derive(rdb)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("tiered: %w", err), data.Close())
+	}
+	if logger == nil {
+		logger = slog.Default()
+	}
+	db := data.Options().DB
+	return &Bus{rdb: rdb, db: db, data: data, control: control, hub: pubsub.New(control, db, logger)}, nil
+}
+
+// Close ends the subscription and closes the connections. Close the caches on it first: those that are still open go on
+// as if Redis had failed. It may be called more than once.
+func (b *Bus) Close() error {
+	var err error
+	b.closeOnce.Do(func() {
+		// The clients before waiting: closing its connection is what ends a heartbeat that waits for a Redis that does not answer.
+		b.hub.Stop()
+		err = errors.Join(b.data.Close(), b.control.Close())
+		b.hub.Close()
+	})
+	return err
+}
+
+func (b *Bus) id() string    { return b.hub.ID() }
+func (b *Bus) inbox() string { return b.hub.Inbox() }
+func (b *Bus) kick()         { b.hub.Kick() }

@@ -1,0 +1,217 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/quiet"
+	"github.com/tandemcache/tandem/local"
+	"github.com/tandemcache/tandem/pubsub"
+	"github.com/tandemcache/tandem/remote"
+)
+
+const (
+	versionTTL    = 30 * 24 * time.Hour
+	maxCourtesies = 8
+)
+
+// Cache is a two-tier cache of values of type V under string keys. All methods may be called concurrently.
+type Cache[V any] struct {
+	name    string
+	opts    Options[V] // with defaults, never changed
+	schema  remote.Schema
+	channel string
+	logger  *quiet.Logger
+
+	local   *local.Store[V]
+	reads   *remote.Store // on the bus' data client
+	writes  *remote.Store // on its control client
+	gate    *gate
+	flights flights[V]
+	waiters waiters
+	pending *pending
+	count   counters
+
+	bus    *Bus
+	ownBus bool
+	leave  func() // the bus
+
+	// ctx ends when the cache is closed.
+	ctx       context.Context //nolint:containedctx // the life of the cache's goroutines, ended by Close
+	cancel    context.CancelFunc
+	closed    atomic.Bool
+	closing   sync.Once
+	closeErr  error
+	ready     chan struct{} // closed once readySigns has all
+	readyHas  atomic.Uint32
+	redisBack chan struct{} // a word for retryLoop at each good heartbeat; room for one
+
+	courtesies chan struct{} // a slot for each releaseLater on its way
+	mu         sync.Mutex    // protects stopped, and background's growing
+	stopped    bool
+	background sync.WaitGroup // goroutines that Close waits for
+}
+
+// New returns the cache called name in the Redis of rdb. Caches of one name in one Redis are instances of one cache,
+// wherever they run.
+//
+// It returns at once also if Redis is down: the cache then loads from the source, and connects when Redis comes back. Ready
+// waits for it. rdb stays the caller's and is never closed; the cache opens connections of its own with the same options,
+// so hooks added to rdb do not see them.
+//
+// It returns ErrInvalidOption for a bad name or option (all of them, joined), and ErrUnsupportedClient for a client with
+// which the contract cannot be kept.
+func New[V any](rdb redis.UniversalClient, name string, opts Options[V]) (*Cache[V], error) {
+	opts = opts.withDefaults()
+	keys, nameErr := remote.KeysFor(name)
+	if nameErr != nil {
+		nameErr = fmt.Errorf("%w: %w", ErrInvalidOption, nameErr)
+	}
+	if err := errors.Join(nameErr, opts.validate()); err != nil {
+		return nil, err
+	}
+	schema, err := schemaOf[V](opts.Codec)
+	if err != nil {
+		return nil, fmt.Errorf("%w: Options.Codec: %w", ErrInvalidOption, err)
+	}
+	bus := opts.Bus
+	switch {
+	case bus == nil:
+		if bus, err = NewBus(rdb, opts.Logger); err != nil {
+			return nil, err
+		}
+	case bus.rdb != rdb:
+		return nil, fmt.Errorf("%w: Options.Bus was made from another client than the one given to New", ErrInvalidOption)
+	}
+	c, err := newCache(name, opts, keys, schema, bus)
+	if err != nil {
+		if opts.Bus == nil {
+			err = errors.Join(err, bus.Close())
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remote.Schema, bus *Bus) (*Cache[V], error) {
+	store, err := local.New(local.Options[V]{
+		Bytes: opts.LocalBytes, MaxStaleness: opts.MaxStaleness, Cost: containedCost(opts.Cost),
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &Cache[V]{
+		name: name, opts: opts, schema: schema, channel: keys.Channel(bus.db),
+		logger:  quiet.New(opts.Logger, time.Minute),
+		local:   store,
+		reads:   remote.New(bus.data, keys, schema, bus.db),
+		writes:  remote.New(bus.control, keys, schema, bus.db),
+		gate:    newGate(opts.MaxStaleness),
+		pending: newPending(),
+		bus:     bus, ownBus: opts.Bus == nil,
+		ctx: ctx, cancel: cancel,
+		ready:      make(chan struct{}),
+		redisBack:  make(chan struct{}, 1),
+		courtesies: make(chan struct{}, maxCourtesies),
+	}
+	c.flights.seed = maphash.MakeSeed()
+	c.flights.take, c.flights.live, c.flights.run = c.ticket, store.Live, c.fly
+	c.leave, err = bus.hub.Join(pubsub.Topic{
+		Channel: c.channel, VersionKey: keys.Epoch(), VersionTTL: versionTTL,
+		Bound: opts.MaxStaleness, Handler: listener[V]{c},
+	})
+	if err != nil {
+		cancel()
+		store.Close()
+		return nil, fmt.Errorf("%w: Options.Bus: %w", ErrClosed, err)
+	}
+	c.spawn(c.retryLoop)
+	return c, nil
+}
+
+// ticket is a flight's. What L2 says is believed on the word of a heartbeat, which may be older than the flight: an entry
+// read on it counts as old as the heartbeat, or an epoch that ended in between could be served for twice MaxStaleness.
+func (c *Cache[V]) ticket(key string) local.Ticket {
+	t := c.local.Ticket(key)
+	if o := c.gate.look(); o.open {
+		t = t.NotAfter(o.sent)
+	}
+	return t
+}
+
+// Name returns the name that the cache was made with.
+func (c *Cache[V]) Name() string { return c.name }
+
+// Ready waits until the cache hears invalidations and Redis takes writes, for the first time; until then L1 keeps what it
+// loads for MaxStaleness only. It returns ctx's error if that ends first, and ErrClosed. A cache that is not ready may be used.
+func (c *Cache[V]) Ready(ctx context.Context) error {
+	select {
+	case <-c.ready:
+		if c.closed.Load() {
+			return ErrClosed
+		}
+		return nil
+	case <-c.ctx.Done():
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// What Ready waits for.
+const (
+	heard      uint32 = 1 << iota // the first heartbeat came back on the subscription
+	taken                         // Redis has taken the first heartbeat
+	readySigns = heard | taken
+)
+
+func (c *Cache[V]) readyFor(sign uint32) {
+	if old := c.readyHas.Or(sign); old != readySigns && old|sign == readySigns {
+		close(c.ready)
+	}
+}
+
+// spawn runs f on a goroutine that Close waits for; false means that the cache is closed and f does not run.
+func (c *Cache[V]) spawn(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return false
+	}
+	c.background.Go(f)
+	return true
+}
+
+// Close ends the cache. Calls that wait return ErrClosed, loads are cancelled and what they still bring is dropped. It tries
+// once more to bring pending invalidations to Redis, for Options.CloseTimeout at most, and returns ErrPending with their
+// number if some are left: other instances may then serve what they were to drop until its TTL. It may be called more than
+// once; every call returns the same.
+func (c *Cache[V]) Close() error {
+	c.closing.Do(func() {
+		c.closed.Store(true)
+		c.cancel()
+		c.mu.Lock()
+		c.stopped = true
+		c.mu.Unlock()
+		c.background.Wait()
+
+		ctx, cancel := context.WithTimeout(context.Background(), c.opts.CloseTimeout)
+		defer cancel()
+		c.closeErr = c.drain(ctx)
+		c.leave()
+		if c.ownBus {
+			c.closeErr = errors.Join(c.closeErr, c.bus.Close())
+		}
+		c.local.End() // on a bus that lives on, nobody else would
+		c.local.Close()
+	})
+	return c.closeErr
+}

@@ -1,0 +1,94 @@
+package tiered
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/tandemcache/tandem/remote"
+	"github.com/tandemcache/tandem/remote/codec"
+)
+
+// What belongs to the user (the codec, TTLFor, IsNotFound, Cost) is called through the functions here, which turn a panic
+// into an error.
+
+func contain(what string, err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%s panicked: %v", what, p)
+	}
+}
+
+func nameOf(c codec.Codec) (name string, err error) {
+	defer contain("Codec.Name", &err)
+	return c.Name(), nil
+}
+
+func schemaOf[V any](c codec.Codec) (s remote.Schema, err error) {
+	defer contain("Codec", &err)
+	return remote.Schema{Codec: c.Name(), Type: codec.Fingerprint(c, reflect.TypeFor[V]())}, nil
+}
+
+// encode returns the payload of v, or an error that wraps ErrEncode or ErrTooLarge.
+func (c *Cache[V]) encode(key string, v V) ([]byte, error) {
+	b, err := marshal(c.opts.Codec, v)
+	if err != nil {
+		return nil, fmt.Errorf("%w: key %.64q, codec %s: %w", ErrEncode, key, c.schema.Codec, err)
+	}
+	if n := len(b) + remote.EnvelopeOverhead; n > c.opts.MaxEntryBytes {
+		return nil, fmt.Errorf("%w: key %.64q has %d bytes, Options.MaxEntryBytes is %d", ErrTooLarge, key, n, c.opts.MaxEntryBytes)
+	}
+	return b, nil
+}
+
+func marshal[V any](c codec.Codec, v V) (b []byte, err error) {
+	defer contain("Codec.Marshal", &err)
+	return c.Marshal(v)
+}
+
+func unmarshal[V any](c codec.Codec, b []byte) (v V, err error) {
+	defer contain("Codec.Unmarshal", &err)
+	err = c.Unmarshal(b, &v)
+	return v, err
+}
+
+// ttlFor returns how long v is to stay in Redis, jitter not included; not positive means not at all.
+func (c *Cache[V]) ttlFor(key string, v V, perCall time.Duration) (ttl time.Duration, err error) {
+	if perCall > 0 {
+		return perCall, nil
+	}
+	if c.opts.TTLFor == nil {
+		return c.opts.TTL, nil
+	}
+	defer contain("Options.TTLFor", &err)
+	ttl = c.opts.TTLFor(key, v)
+	if ttl == 0 {
+		return c.opts.TTL, nil
+	}
+	if ttl > 0 {
+		err = c.checkTTL("the result of Options.TTLFor", ttl)
+	}
+	return ttl, err
+}
+
+func (c *Cache[V]) isNotFound(err error) (is bool) {
+	var failed error
+	defer func() {
+		if failed != nil {
+			c.logger.Log(levelWarn, "IsNotFound", "tandem: Options.IsNotFound failed", "cache", c.name, "error", failed)
+		}
+	}()
+	defer contain("Options.IsNotFound", &failed)
+	return c.opts.IsNotFound(err)
+}
+
+// containedCost makes a user's cost function safe to call from L1.
+func containedCost[V any](cost func(V) int64) func(V) int64 {
+	if cost == nil {
+		return nil
+	}
+	return func(v V) (n int64) {
+		var err error
+		defer contain("Options.Cost", &err)
+		return cost(v)
+	}
+}

@@ -1,0 +1,15 @@
+package tiered
+
+import "sync/atomic"
+
+// counters are what Stats reports, except for what the tiers count themselves.
+type counters struct {
+	remoteHits, remoteMisses    atomic.Uint64
+	loads, loadErrors, notFound atomic.Uint64
+	joined, leaseWaits          atomic.Uint64
+	fills, refused              atomic.Uint64
+	badEntries, unstored        atomic.Uint64
+	redisErrors                 atomic.Uint64
+	sets, invalidated, received atomic.Uint64
+	unreadable, sessions        atomic.Uint64
+}

@@ -1,0 +1,386 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/tandemcache/tandem/pubsub"
+	"github.com/tandemcache/tandem/remote"
+)
+
+const (
+	levelInfo = slog.LevelInfo
+	levelWarn = slog.LevelWarn
+
+	// leaseTTL bounds how long a holder that died is waited for; one that lives renews it three times within.
+	leaseTTL = 3 * time.Second
+	// firstPoll and maxPoll pace the fallback for a word that was lost.
+	firstPoll = 50 * time.Millisecond
+	maxPoll   = 500 * time.Millisecond
+	// maxAttempts bounds how often one flight asks for a lease and is given a value that it cannot use.
+	maxAttempts = 4
+)
+
+// keeping says where a value that was loaded without a lease may be stored.
+type keeping bool
+
+const (
+	nowhere keeping = false
+	inLocal keeping = true // under the flight's ticket: the rule of a hit holds for it as for any entry
+)
+
+// fly is the life of a flight, on its own goroutine.
+func (c *Cache[V]) fly(f *flight[V]) {
+	defer c.flights.finish(f)
+	defer func() {
+		// User code is contained where it is called; this is for a mistake of ours, which must not leave waiters behind.
+		if p := recover(); p != nil {
+			f.err = &PanicError{Value: p}
+		}
+	}()
+	f.val, f.err = c.fetch(f)
+}
+
+// fetch gets the value from L2, or from the source under a lease. Whatever Redis does, it costs the load and RedisTimeout.
+//
+// The flight's ticket was taken before anything below happens; that order is what C2 to C4 rest on in L1.
+func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
+	b := &budget{left: c.opts.RedisTimeout}
+	o := c.awaitGate(f.ctx, b)
+	switch {
+	case c.pending.has(f.key):
+		// An invalidation of ours has not reached Redis: what is there may be what it should have deleted.
+		return c.loadAlone(f, nowhere)
+	case !o.open:
+		return c.loadAlone(f, inLocal)
+	case f.refresh:
+		return c.fetchLeased(f, b, o, remote.Unwanted)
+	}
+
+	raw, err := c.readRemote(f, b)
+	switch {
+	case errors.Is(err, remote.ErrWrongType):
+		c.bad(f.key, err)
+		return c.fetchLeased(f, b, o, remote.Wanted)
+	case err != nil:
+		return c.loadAlone(f, inLocal)
+	case raw == nil:
+		return c.fetchLeased(f, b, o, remote.Wanted)
+	}
+	e, use := c.open(f.key, raw, o.epoch, o.now())
+	switch use {
+	case usable:
+		return c.take(f, e, o)
+	case otherEpoch:
+		// Either the entry is invalidated, or our epoch is: the lease script knows.
+		return c.fetchLeased(f, b, o, remote.Wanted)
+	default:
+		return c.fetchLeased(f, b, o, remote.Unusable(raw))
+	}
+}
+
+// awaitGate waits while the first heartbeat, or the first after an InvalidateAll, is on its way.
+func (c *Cache[V]) awaitGate(ctx context.Context, b *budget) opening {
+	o := c.gate.look()
+	for o.wait != nil {
+		err := b.do(ctx, func(ctx context.Context) error {
+			select {
+			case <-o.wait:
+				return nil
+			case <-c.ctx.Done():
+				return ErrClosed
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		if err != nil {
+			return opening{err: err}
+		}
+		o = c.gate.look()
+	}
+	return o
+}
+
+func (c *Cache[V]) readRemote(f *flight[V], b *budget) (raw []byte, err error) {
+	err = b.do(f.ctx, func(ctx context.Context) error {
+		raw, err = c.reads.Get(ctx, f.key)
+		if errors.Is(err, remote.ErrWrongType) {
+			return nil // an answer, not a failure of Redis
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		c.redisFailed("read", err)
+	case raw == nil:
+		c.count.remoteMisses.Add(1)
+	}
+	return raw, err
+}
+
+// take puts what L2 holds into L1 and returns it.
+func (c *Cache[V]) take(f *flight[V], e decoded[V], o opening) (V, error) {
+	c.count.remoteHits.Add(1)
+	if o.keep {
+		c.putLocal(f, e.val, e.absent, e.life)
+	}
+	if e.absent {
+		return e.val, ErrNotFound
+	}
+	return e.val, nil
+}
+
+// fetchLeased loads the value under a lease, or gets it from whoever holds the lease.
+func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.Seen) (V, error) {
+	if f.load == nil {
+		// Nobody to ask: no lease, which would keep those waiting who can load, and no "not found" in their way.
+		var zero V
+		return zero, ErrNotFound
+	}
+	token := remote.NewToken()
+	// Registered before the lease is asked for, so that no word can come in between.
+	word, forget := c.waiters.add(f.key)
+	defer forget()
+	wait := newLeaseWait(c.opts.LeaseWait)
+	for attempt := 1; ; {
+		l, err := c.acquire(f, b, token, seen)
+		if err != nil {
+			c.releaseLater(f.key, token) // it may have been acquired all the same
+			return c.loadAlone(f, inLocal)
+		}
+		switch l.Outcome {
+		case remote.Acquired:
+			return c.loadLeased(f, b, token, l)
+		case remote.Found:
+			e, use := c.open(f.key, l.Value, l.Epoch, l.Now)
+			if use == usable {
+				return c.take(f, e, o)
+			}
+			seen = remote.Unusable(l.Value)
+			if attempt++; attempt > maxAttempts {
+				return c.loadAlone(f, nowhere)
+			}
+		case remote.Held:
+			c.count.leaseWaits.Add(1)
+			if !wait.next(c.ctx, word) {
+				return c.loadAlone(f, nowhere)
+			}
+		}
+	}
+}
+
+func (c *Cache[V]) acquire(f *flight[V], b *budget, token remote.Token, seen remote.Seen) (l remote.Lease, err error) {
+	err = b.do(f.ctx, func(ctx context.Context) error {
+		l, err = c.reads.Acquire(ctx, f.key, token, seen, leaseTTL, c.bus.inbox())
+		return err
+	})
+	if err != nil {
+		c.redisFailed("lease", err)
+	}
+	return l, err
+}
+
+// leaseWait is a flight's patience with other holders of the lease.
+type leaseWait struct {
+	until    time.Time
+	poll     time.Duration
+	failures int
+}
+
+func newLeaseWait(d time.Duration) *leaseWait {
+	return &leaseWait{until: time.Now().Add(max(d, 0)), poll: firstPoll}
+}
+
+// next waits for a word about the lease, or for the time to ask again, and reports whether to ask. It does not after
+// LeaseWait, and not when somebody else holds the lease again after a load that failed: every waiter in the fleet would
+// wait for every other's failure in turn.
+func (w *leaseWait) next(ctx context.Context, word <-chan news) bool {
+	left := time.Until(w.until)
+	if left <= 0 || w.failures > 0 {
+		return false
+	}
+	timer := time.NewTimer(min(left, w.poll/2+rand.N(w.poll)))
+	defer timer.Stop()
+	w.poll = min(2*w.poll, maxPoll)
+	select {
+	case n := <-word:
+		if n == gaveUp {
+			w.failures++
+		}
+		return true
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// loadLeased loads, stores the value in Redis if no invalidation has taken the lease away meanwhile, and in L1.
+func (c *Cache[V]) loadLeased(f *flight[V], b *budget, token remote.Token, l remote.Lease) (V, error) {
+	began := time.Now()
+	lost := false
+	v, err := c.callLoader(f, leaseTTL/3, func() { lost = lost || !c.renew(f.key, token) })
+	absent := errors.Is(err, ErrNotFound)
+	if err != nil && !absent {
+		c.release(f, b, token)
+		return v, err
+	}
+	if absent {
+		c.count.notFound.Add(1)
+	}
+	ttl, payload, ok := c.prepare(f, v, absent)
+	if !ok {
+		c.release(f, b, token)
+		return v, err
+	}
+	if lost {
+		c.count.refused.Add(1)
+		return v, err
+	}
+	env := remote.Envelope{
+		Schema: c.schema, Absent: absent, Epoch: l.Epoch, Payload: payload,
+		Created: l.Now, Expires: l.Now + (time.Since(began) + ttl).Milliseconds(),
+	}
+	if c.fill(f, b, token, env, ttl) {
+		c.putLocal(f, v, absent, ttl)
+	}
+	return v, err
+}
+
+// prepare returns how long a loaded value is to be stored and its encoded form; not ok means that it is not to be stored.
+// A value that cannot be stored is still the answer.
+func (c *Cache[V]) prepare(f *flight[V], v V, absent bool) (ttl time.Duration, payload []byte, ok bool) {
+	if absent {
+		return c.jitter(c.opts.NotFoundTTL), nil, c.opts.NotFoundTTL > 0
+	}
+	ttl, err := c.ttlFor(f.key, v, f.ttl)
+	if err == nil && ttl > 0 {
+		payload, err = c.encode(f.key, v)
+	}
+	if err != nil {
+		c.count.unstored.Add(1)
+		c.logger.Log(levelWarn, "unstored", "tandem: a loaded value cannot be stored", "cache", c.name, "error", err)
+		return 0, nil, false
+	}
+	return c.jitter(ttl), payload, ttl > 0
+}
+
+// fill stores in Redis, and reports whether L1 may have the value too: not if an invalidation was first, but also where
+// Redis failed, because there the ticket alone decides.
+func (c *Cache[V]) fill(f *flight[V], b *budget, token remote.Token, env remote.Envelope, ttl time.Duration) bool {
+	bytes, err := env.Encode(f.key)
+	stored := false
+	if err == nil {
+		wake := pubsub.Message{Op: pubsub.Wake, Channel: c.channel, Keys: []string{f.key}, Outcome: pubsub.Filled}
+		err = b.do(f.ctx, func(ctx context.Context) error {
+			stored, err = c.reads.Fill(ctx, f.key, token, bytes, ttl, env.Epoch, wake.Encode())
+			return err
+		})
+	}
+	switch {
+	case err != nil:
+		c.redisFailed("fill", err)
+		c.releaseLater(f.key, token)
+		return true
+	case !stored:
+		c.count.refused.Add(1)
+		return false
+	}
+	c.count.fills.Add(1)
+	return true
+}
+
+func (c *Cache[V]) renew(key string, token remote.Token) bool {
+	ctx, cancel := context.WithTimeout(c.ctx, c.opts.RedisTimeout)
+	defer cancel()
+	mine, err := c.reads.Renew(ctx, key, token, leaseTTL)
+	return mine || err != nil // an error says nothing about the lease
+}
+
+func (c *Cache[V]) release(f *flight[V], b *budget, token remote.Token) {
+	err := b.do(f.ctx, func(ctx context.Context) error {
+		return c.reads.Release(ctx, f.key, token, c.failedMessage(f.key))
+	})
+	if err != nil {
+		c.releaseLater(f.key, token)
+	}
+}
+
+func (c *Cache[V]) failedMessage(key string) []byte {
+	return pubsub.Message{Op: pubsub.Wake, Channel: c.channel, Keys: []string{key}, Outcome: pubsub.Failed}.Encode()
+}
+
+// releaseLater gives up a lease that Redis may or may not have granted, so that nobody waits for it until its TTL. It is a
+// courtesy: a few run at a time, and the rest is left to the TTL.
+func (c *Cache[V]) releaseLater(key string, token remote.Token) {
+	select {
+	case c.courtesies <- struct{}{}:
+	default:
+		return
+	}
+	if !c.spawn(func() {
+		defer func() { <-c.courtesies }()
+		ctx, cancel := context.WithTimeout(c.ctx, c.opts.RedisTimeout)
+		defer cancel()
+		_ = c.reads.Release(ctx, key, token, c.failedMessage(key))
+	}) {
+		<-c.courtesies
+	}
+}
+
+// loadAlone loads without a lease, so nothing of it goes to Redis.
+func (c *Cache[V]) loadAlone(f *flight[V], keep keeping) (V, error) {
+	if f.load == nil {
+		var zero V
+		return zero, ErrNotFound
+	}
+	v, err := c.callLoader(f, 0, nil)
+	absent := errors.Is(err, ErrNotFound)
+	if absent {
+		c.count.notFound.Add(1)
+	}
+	if (err != nil && !absent) || keep == nowhere {
+		return v, err
+	}
+	ttl := c.opts.NotFoundTTL
+	if !absent {
+		var ttlErr error
+		if ttl, ttlErr = c.ttlFor(f.key, v, f.ttl); ttlErr != nil {
+			ttl = 0
+		}
+	}
+	c.putLocal(f, v, absent, ttl)
+	return v, err
+}
+
+// putLocal stores in L1 under the flight's ticket, which refuses if the key was evicted since the flight began.
+func (c *Cache[V]) putLocal(f *flight[V], v V, absent bool, life time.Duration) {
+	if c.opts.LocalTTL <= 0 || life <= 0 {
+		return
+	}
+	life = min(life, c.jitter(c.opts.LocalTTL))
+	if absent {
+		c.local.PutAbsent(f.key, f.ticket, life)
+		return
+	}
+	c.local.Put(f.key, v, f.ticket, life)
+}
+
+// jitter shortens d by up to Options.Jitter of it.
+func (c *Cache[V]) jitter(d time.Duration) time.Duration {
+	if c.opts.Jitter <= 0 || d <= 0 {
+		return d
+	}
+	return d - time.Duration(rand.Float64()*c.opts.Jitter*float64(d))
+}
+
+func (c *Cache[V]) redisFailed(what string, err error) {
+	if errors.Is(err, errBudget) || c.ctx.Err() != nil {
+		return
+	}
+	c.count.redisErrors.Add(1)
+	c.logger.Log(levelWarn, "redis "+what, "tandem: Redis failed, going on without it", "cache", c.name, "what", what, "error", err)
+}

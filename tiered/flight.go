@@ -1,0 +1,154 @@
+package tiered
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/tandemcache/tandem/local"
+)
+
+// maxRunning is how many flights of one key may run at once in a process.
+//
+// One is joined by everybody, unless an invalidation of the key detaches it: what it brings may be old for who asks from
+// then on. The next Get then starts a second one at once, so that a reader after a write does not wait for the load that
+// began before it. A key that is written faster than it loads would start flights without end; from the third on they
+// queue. A queued flight has not read anything yet, so joining it is always right, and there is never more than one.
+const maxRunning = 2
+
+// flight is one way of getting one key's value, shared by all who ask for it meanwhile. It is registered before it runs
+// and finished exactly once, whatever the loader does.
+type flight[V any] struct {
+	key string
+	// ctx has the values of the call that started the flight, and no cancellation.
+	ctx     context.Context //nolint:containedctx // a flight is a call
+	load    LoadFunc[V]     // nil: there is none
+	ttl     time.Duration   // of GetOptions
+	refresh bool            // loads whatever the tiers hold
+
+	// ticket is taken when the flight starts, before it reads anything. Written under the shard's lock, before the flight's
+	// goroutine exists or by it.
+	ticket  local.Ticket
+	started bool // guarded by the shard's lock
+
+	// val and err are written by the flight's goroutine before done is closed, and read only after it.
+	val  V
+	err  error
+	done chan struct{}
+}
+
+// flights are those of one cache, by key.
+type flights[V any] struct {
+	seed   maphash.Seed
+	shards [flightShards]flightShard[V]
+	// take returns a ticket; live is the rule of a hit without the stripe: session and age.
+	take func(key string) local.Ticket
+	live func(local.Ticket) bool
+	// run is called on a goroutine of its own for each flight that starts, and must call finish.
+	run func(*flight[V])
+}
+
+const flightShards = 64
+
+type flightShard[V any] struct {
+	mu    sync.Mutex // protects lanes and what their flights say is guarded by it; never held over I/O or user code
+	lanes map[string]*lane[V]
+}
+
+// lane is what is under way for one key.
+type lane[V any] struct {
+	// newest is the flight that may be joined: running and not detached, or queued. Nil if there is none.
+	newest  *flight[V]
+	running int
+}
+
+func (f *flights[V]) shard(key string) *flightShard[V] {
+	return &f.shards[maphash.String(f.seed, key)%flightShards]
+}
+
+// join returns the flight that answers f's question, and whether f itself is it. Otherwise f is dropped.
+//
+// A running flight is joined only under the rule that an L1 entry obeys: not detached by an eviction of its key, of the
+// current session, and no older than MaxStaleness unless the session's proof is younger. Without that last condition a
+// process that no longer hears invalidations would hand a slow load's value to readers of any later time. A refresh joins
+// only what has not started: its caller wants what the source says from now on.
+func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
+	s := f.shard(n.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[n.key]
+	if l == nil {
+		if s.lanes == nil {
+			s.lanes = make(map[string]*lane[V])
+		}
+		l = &lane[V]{}
+		s.lanes[n.key] = l
+	}
+	if old := l.newest; old != nil {
+		if !old.started || (!n.refresh && f.live(old.ticket)) {
+			return old, false
+		}
+	}
+	l.newest = n
+	if l.running < maxRunning {
+		f.startLocked(l, n)
+	}
+	return n, true
+}
+
+func (f *flights[V]) startLocked(l *lane[V], n *flight[V]) {
+	l.running++
+	n.started = true
+	n.ticket = f.take(n.key)
+	go f.run(n)
+}
+
+// detach makes key's running flight one that nobody joins any more. Those who wait for it still get its value: they asked
+// before the eviction.
+func (f *flights[V]) detach(key string) {
+	s := f.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.lanes[key]; l != nil && l.newest != nil && l.newest.started {
+		l.newest = nil
+	}
+}
+
+// finish hands out the flight's result, and starts the one that was queued behind it.
+//
+// It leaves the lane first: a Get that comes after another has had the result must not find it there, or a loader's error
+// would be answered twice.
+func (f *flights[V]) finish(n *flight[V]) {
+	f.remove(n)
+	close(n.done)
+}
+
+func (f *flights[V]) remove(n *flight[V]) {
+	s := f.shard(n.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[n.key]
+	l.running--
+	if l.newest == n {
+		l.newest = nil
+	}
+	if l.newest != nil && !l.newest.started {
+		f.startLocked(l, l.newest)
+	}
+	if l.running == 0 && l.newest == nil {
+		delete(s.lanes, n.key)
+	}
+}
+
+// underway returns how many keys have a flight.
+func (f *flights[V]) underway() int {
+	n := 0
+	for i := range f.shards {
+		s := &f.shards[i]
+		s.mu.Lock()
+		n += len(s.lanes)
+		s.mu.Unlock()
+	}
+	return n
+}

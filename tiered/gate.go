@@ -1,0 +1,102 @@
+package tiered
+
+import (
+	"sync"
+	"time"
+
+	"github.com/tandemcache/tandem/internal/mono"
+	"github.com/tandemcache/tandem/pubsub"
+	"github.com/tandemcache/tandem/remote"
+)
+
+// gate decides whether L2 may be believed. It is open while the last heartbeat succeeded and was sent within MaxStaleness:
+// then this Redis took writes at that time, so it is the one that everybody's invalidations go to, and its epoch of the
+// cache was known. A Redis that answers reads alone (a demoted master, one cut off from its replicas) closes the gate. As a
+// heartbeat that fails closes it at once, it is also what keeps an outage from costing every Get a timeout: the breaker,
+// with the next heartbeat as its probe.
+type gate struct {
+	bound int64 // nanoseconds
+
+	mu       sync.Mutex // protects what follows
+	last     trust      // of the last heartbeat that succeeded; zero before the first
+	failed   error      // of the last heartbeat, nil if it succeeded
+	closed   int64      // a heartbeat sent before this is not believed: an epoch of our own making is newer than it
+	cautious int64      // with a heartbeat sent before this, what L2 says may be returned and not kept
+	changed  chan struct{}
+}
+
+// trust is what one heartbeat has shown.
+type trust struct {
+	sent, received int64 // by mono
+	redisNow       int64 // ms, some time between the two
+	epoch          uint64
+}
+
+// now returns the time of Redis in ms, late by the heartbeat's round trip at most and never early.
+func (t trust) now() int64 { return t.redisNow + (mono.Now()-t.sent)/int64(time.Millisecond) }
+
+func newGate(bound time.Duration) *gate {
+	return &gate{bound: int64(bound), changed: make(chan struct{}), closed: mono.Never, cautious: mono.Never}
+}
+
+// report takes a heartbeat's outcome.
+func (g *gate) report(b pubsub.BeatReport) {
+	epoch, err := uint64(0), b.Err
+	if err == nil {
+		epoch, err = remote.ParseEpoch(b.Version)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failed = err; err == nil {
+		g.last = trust{sent: b.Sent, received: b.Received, redisNow: b.RedisNow, epoch: epoch}
+	}
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// shut makes the gate wait for a heartbeat sent after now: every epoch known so far is of no use.
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = mono.Now()
+}
+
+// doubt says that the epoch may have changed: until a heartbeat sent after now tells, L2 is believed as it was (its word is
+// at most MaxStaleness old), but nothing it says enters L1, where it could stay longer.
+func (g *gate) doubt() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.cautious = mono.Now()
+}
+
+// opening is what the gate knows at one moment.
+type opening struct {
+	trust
+	open bool            // L2 may be believed
+	keep bool            // and what it says may be kept in L1
+	err  error           // why it is not open, if a heartbeat failed
+	wait <-chan struct{} // closed at the next report; nil if there is no reason to expect that it opens soon
+}
+
+func (g *gate) look() opening {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := opening{trust: g.last, err: g.failed}
+	if g.failed != nil {
+		return o
+	}
+	if g.last.sent <= g.closed || g.last.received == 0 {
+		o.wait = g.changed
+		return o
+	}
+	o.open = mono.Now()-g.last.sent <= g.bound
+	o.keep = g.last.sent > g.cautious
+	return o
+}
+
+// known returns what the last good heartbeat has shown, however long ago.
+func (g *gate) known() (trust, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.last, g.last.received != 0
+}

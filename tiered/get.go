@@ -1,0 +1,105 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tandemcache/tandem/remote"
+)
+
+// Get returns the value of key: from this process (L1), from Redis (L2), or from Options.Load, which then fills both.
+//
+// The value is shared with every other caller: do not change what it points to.
+//
+// It returns ErrNotFound if the source does not have the key, the loader's error as it is if it fails (that is not cached,
+// and the next Get loads again), *PanicError, ErrLoaderExited or ErrLoadTimeout if the loader misbehaves, ctx's error if
+// ctx ends first (an L1 hit is returned even then), ErrInvalidKey and ErrClosed. What goes wrong in Redis is never an error of
+// Get: it costs a load, and Options.RedisTimeout at most.
+//
+// Concurrent Gets of one key share one load, in this process and, while Redis answers, in the fleet. Each obeys its own ctx
+// and none inherits another's: the load goes on when the caller who started it has left. A Set or Invalidate during the load
+// keeps its result out of both tiers, and a Get that starts after it has returned does not share it.
+func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
+	if e := c.local.Get(key); e != nil {
+		if e.Absent {
+			return e.Value, ErrNotFound
+		}
+		return e.Value, nil
+	}
+	return c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load})
+}
+
+// GetWith is Get with a loader or a TTL of its own. It returns ErrInvalidOption for a TTL that is too short.
+func (c *Cache[V]) GetWith(ctx context.Context, key string, opts GetOptions[V]) (V, error) {
+	if err := c.checkTTL("GetOptions.TTL", opts.TTL); err != nil {
+		var zero V
+		return zero, err
+	}
+	if e := c.local.Get(key); e != nil {
+		if e.Absent {
+			return e.Value, ErrNotFound
+		}
+		return e.Value, nil
+	}
+	f := &flight[V]{key: key, load: opts.Load, ttl: opts.TTL}
+	if f.load == nil {
+		f.load = c.opts.Load
+	}
+	return c.fetchShared(ctx, f)
+}
+
+// Refresh loads key from the source now, whatever the tiers hold, replaces it in Redis and in this process, and returns it.
+// It takes the load over from an instance that is at it: the value is one that was read after Refresh was called.
+//
+// It is for a value that has aged, not for one that is wrong: other instances keep their L1 copy until its LocalTTL. After a
+// change in the source use Invalidate. It returns what Get does, and ErrNotFound without a loader.
+func (c *Cache[V]) Refresh(ctx context.Context, key string) (V, error) {
+	return c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load, refresh: true})
+}
+
+// fetchShared joins the flight that answers n's question, or makes n that flight, and waits for it.
+func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V]) (V, error) {
+	var zero V
+	if err := c.checkCall(n.key); err != nil {
+		return zero, err
+	}
+	if err := ctx.Err(); err != nil {
+		return zero, err
+	}
+	n.ctx, n.done = context.WithoutCancel(ctx), make(chan struct{})
+	f, leads := c.flights.join(n)
+	if !leads {
+		c.count.joined.Add(1)
+	}
+	select {
+	case <-f.done:
+		return f.val, f.err
+	case <-ctx.Done():
+	case <-c.ctx.Done():
+	}
+	// Several may have happened at once; a value that is there goes first.
+	select {
+	case <-f.done:
+		return f.val, f.err
+	default:
+	}
+	if c.ctx.Err() != nil {
+		return zero, ErrClosed
+	}
+	return zero, ctx.Err()
+}
+
+func (c *Cache[V]) checkCall(key string) error {
+	if c.closed.Load() {
+		return ErrClosed
+	}
+	return checkKey(key)
+}
+
+func checkKey(key string) error {
+	if err := remote.CheckKey(key); err != nil {
+		return errors.Join(ErrInvalidKey, fmt.Errorf("tiered: %w", err))
+	}
+	return nil
+}

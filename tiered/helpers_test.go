@@ -1,0 +1,226 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for something that must happen.
+const patience = 10 * time.Second
+
+func soon(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, patience, time.Millisecond, what)
+}
+
+func quietLog() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// source is a database with a version for each key. A test may hold its loads.
+type source struct {
+	mu       sync.Mutex
+	versions map[string]int
+	missing  map[string]bool
+	err      error
+
+	loads atomic.Int64
+	// hold, if set, is called after the version has been read and before the loader returns.
+	hold atomic.Pointer[func(key string, version int)]
+}
+
+func newSource() *source { return &source{versions: map[string]int{}, missing: map[string]bool{}} }
+
+// write commits a new version and returns it.
+func (s *source) write(key string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.versions[key]++
+	return s.versions[key]
+}
+
+func (s *source) version(key string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.versions[key]
+}
+
+var errSource = errors.New("the source is down")
+
+func (s *source) load(_ context.Context, key string) (int, error) {
+	s.loads.Add(1)
+	s.mu.Lock()
+	v, missing, err := s.versions[key], s.missing[key], s.err
+	s.mu.Unlock()
+	if hold := s.hold.Load(); hold != nil {
+		(*hold)(key, v)
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case missing:
+		return 0, ErrNotFound
+	}
+	return v, nil
+}
+
+// holdNext makes the next load stop after it has read its version. It returns a channel that is closed when the load has
+// read, and a function that lets it go on.
+func (s *source) holdNext() (read <-chan struct{}, letGo func()) {
+	reached, gate := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	hold := func(string, int) {
+		first := false
+		once.Do(func() { first = true })
+		if first {
+			close(reached)
+			<-gate
+		}
+	}
+	s.hold.Store(&hold)
+	return reached, sync.OnceFunc(func() { close(gate) })
+}
+
+// redisServer is a miniredis whose commands a test may stop or spoil.
+type redisServer struct {
+	*miniredis.Miniredis
+	addr string // also while it is closed
+	hook atomic.Pointer[func(cmd string, args []string) error]
+}
+
+func newRedis(t testing.TB) *redisServer {
+	t.Helper()
+	s := &redisServer{Miniredis: miniredis.RunT(t)}
+	s.addr = s.Addr()
+	s.Server().SetPreHook(func(p *server.Peer, cmd string, args ...string) bool {
+		hook := s.hook.Load()
+		if hook == nil {
+			return false
+		}
+		if err := (*hook)(cmd, args); err != nil {
+			if errors.Is(err, io.EOF) {
+				p.Close()
+			} else {
+				p.WriteError(err.Error())
+			}
+			return true
+		}
+		return false
+	})
+	return s
+}
+
+func (s *redisServer) intercept(f func(cmd string, args []string) error) { s.hook.Store(&f) }
+
+// down makes every command fail until up.
+func (s *redisServer) down() { s.intercept(func(string, []string) error { return io.EOF }) }
+func (s *redisServer) up()   { s.hook.Store(nil) }
+
+func (s *redisServer) client(t testing.TB) *redis.Client {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: s.addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// instance returns a cache of the source, connected unless lazy.
+func instance(t testing.TB, r *redisServer, s *source, change ...func(*Options[int])) *Cache[int] {
+	t.Helper()
+	c := lazyInstance(t, r, s, change...)
+	require.NoError(t, c.Ready(soon(t)))
+	return c
+}
+
+func lazyInstance(t testing.TB, r *redisServer, s *source, change ...func(*Options[int])) *Cache[int] {
+	t.Helper()
+	opts := Options[int]{Load: s.load, LocalBytes: 2 << 20, Logger: quietLog()}
+	for _, f := range change {
+		f(&opts)
+	}
+	c, err := New(r.client(t), "things", opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func fleet(t testing.TB, n int, r *redisServer, s *source, change ...func(*Options[int])) []*Cache[int] {
+	t.Helper()
+	out := make([]*Cache[int], n)
+	for i := range out {
+		out[i] = instance(t, r, s, change...)
+	}
+	return out
+}
+
+func get(t testing.TB, c *Cache[int], key string) int {
+	t.Helper()
+	v, err := c.Get(soon(t), key)
+	require.NoError(t, err)
+	return v
+}
+
+// result is what a Get on another goroutine came to.
+type result struct {
+	val int
+	err error
+}
+
+func getAsync(ctx context.Context, c *Cache[int], key string) <-chan result {
+	out := make(chan result, 1)
+	go func() {
+		v, err := c.Get(ctx, key)
+		out <- result{v, err}
+	}()
+	return out
+}
+
+func wait[T any](t testing.TB, what string, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		require.FailNow(t, "waited too long for "+what)
+		panic("unreachable")
+	}
+}
+
+func keyName(i int) string { return fmt.Sprintf("user:%d", i) }
+
+// isScript reports whether a command runs a script whose first key has this form and whose number of keys and arguments is
+// as given; scripts are told apart by their shape because the server sees them as a hash.
+func isScript(cmd string, args []string, keys, argv int) bool {
+	return (cmd == "EVALSHA" || cmd == "EVAL") && len(args) == 2+keys+argv && args[1] == fmt.Sprint(keys)
+}
+
+func isAcquire(cmd string, args []string) bool { return isScript(cmd, args, 2, 9) }
+func isFill(cmd string, args []string) bool    { return isScript(cmd, args, 2, 8) }
+func isSet(cmd string, args []string) bool     { return isScript(cmd, args, 2, 7) }
+func isRelease(cmd string, args []string) bool { return isScript(cmd, args, 1, 4) && args[3][0] != 't' }
+func isInvalidate(cmd string, args []string) bool {
+	return isScript(cmd, args, 1, 2)
+}
+
+func isBeat(cmd string, args []string) bool {
+	return (cmd == "EVALSHA" || cmd == "EVAL") && len(args) > 2 && len(args[2]) > 13 && args[2][:13] == "tandem:probe:"
+}

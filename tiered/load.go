@@ -1,0 +1,95 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"time"
+)
+
+type loaded[V any] struct {
+	val V
+	err error
+}
+
+// callLoader runs the flight's loader under its contract and returns what it came to. Every is called each interval while
+// the loader runs, if not nil.
+//
+// The loader runs on a goroutine of its own, because one that ignores its context must not hold up those who wait for
+// longer than LoadTimeout. What such a loader returns later is dropped.
+func (c *Cache[V]) callLoader(f *flight[V], interval time.Duration, every func()) (V, error) {
+	ctx, cancel := c.loadContext(f.ctx)
+	defer cancel()
+	c.count.loads.Add(1)
+	result := make(chan loaded[V], 1)
+	go protect(ctx, f, result)
+
+	var tick <-chan time.Time
+	if every != nil {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		select {
+		case r := <-result:
+			return r.val, c.loadError(ctx, r.err)
+		case <-tick:
+			every()
+		case <-ctx.Done():
+			select {
+			case r := <-result: // both at once: the loader was in time
+				return r.val, c.loadError(ctx, r.err)
+			default:
+				var zero V
+				return zero, c.loadError(ctx, context.Cause(ctx))
+			}
+		}
+	}
+}
+
+// loadContext ends after LoadTimeout and when the cache is closed.
+func (c *Cache[V]) loadContext(values context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(values)
+	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
+	stopTimer := func() {}
+	if c.opts.LoadTimeout > 0 {
+		ctx, stopTimer = context.WithTimeoutCause(ctx, c.opts.LoadTimeout, ErrLoadTimeout)
+	}
+	return ctx, func() {
+		stopTimer()
+		stop()
+		cancel(nil)
+	}
+}
+
+// loadError names the library's part in an error of the loader.
+func (c *Cache[V]) loadError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrNotFound) || (c.opts.IsNotFound != nil && c.isNotFound(err)) {
+		return ErrNotFound
+	}
+	c.count.loadErrors.Add(1)
+	// A loader that obeys its context returns that context's error: say whose limit it was.
+	cause := context.Cause(ctx)
+	if cause != nil && errors.Is(err, ctx.Err()) && (errors.Is(cause, ErrLoadTimeout) || errors.Is(cause, ErrClosed)) {
+		return cause
+	}
+	return err
+}
+
+// protect calls the loader and sends exactly one result, whether it returns, panics or exits its goroutine.
+func protect[V any](ctx context.Context, f *flight[V], result chan<- loaded[V]) {
+	r := loaded[V]{err: ErrLoaderExited}
+	defer func() { result <- r }()
+	defer func() {
+		// Recover returns nil after a Goexit as after a return; r says which it was.
+		if p := recover(); p != nil {
+			r = loaded[V]{err: &PanicError{Value: p, Stack: debug.Stack()}}
+		}
+	}()
+	val, err := f.load(ctx, f.key)
+	r = loaded[V]{val: val, err: err}
+}

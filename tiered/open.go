@@ -1,0 +1,78 @@
+package tiered
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tandemcache/tandem/remote"
+)
+
+// decoded is an entry of Redis, understood.
+type decoded[V any] struct {
+	val    V
+	absent bool
+	life   time.Duration // until it expires
+}
+
+// use says what can be done with an entry's bytes.
+type use int
+
+const (
+	usable     use = iota
+	otherEpoch     // invalidated, or of an epoch that is newer than the one we know
+	unusable       // expired, or nothing that this cache can read
+)
+
+// open reads the bytes of key's entry. Whatever they are, it is no error: what cannot be used is counted, logged once a
+// minute for each cause, and replaced by a load. now is the time of Redis in ms.
+func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64) (decoded[V], use) {
+	var none decoded[V]
+	if len(raw) > c.opts.MaxEntryBytes {
+		c.bad(key, fmt.Errorf("%w: %d bytes, Options.MaxEntryBytes is %d", remote.ErrTooLarge, len(raw), c.opts.MaxEntryBytes))
+		return none, unusable
+	}
+	e, err := remote.Decode(raw, key)
+	if err == nil && e.Schema != c.schema {
+		err = fmt.Errorf("%w: %s, not %s", remote.ErrSchema, e.Schema.Field(), c.schema.Field())
+	}
+	if err != nil {
+		c.bad(key, err)
+		return none, unusable
+	}
+	if e.Epoch != epoch {
+		return none, otherEpoch
+	}
+	life := time.Duration(e.Expires-now) * time.Millisecond
+	if e.Expires <= now || e.Expires-now > int64(maxDuration/time.Millisecond) {
+		return none, unusable
+	}
+	d := decoded[V]{absent: e.Absent, life: life}
+	if !e.Absent {
+		if d.val, err = unmarshal[V](c.opts.Codec, e.Payload); err != nil {
+			c.bad(key, fmt.Errorf("%w: %w", errUndecodable, err))
+			return none, unusable
+		}
+	}
+	return d, usable
+}
+
+var errUndecodable = errors.New("the codec cannot decode it")
+
+// causes are what an entry in Redis can be rejected for; each is logged by itself.
+var causes = []error{
+	remote.ErrForeign, remote.ErrCorrupt, remote.ErrSchema, remote.ErrTooLarge, remote.ErrWrongType, errUndecodable,
+}
+
+func (c *Cache[V]) bad(key string, err error) {
+	c.count.badEntries.Add(1)
+	cause := "other"
+	for _, known := range causes {
+		if errors.Is(err, known) {
+			cause = known.Error()
+			break
+		}
+	}
+	c.logger.Log(levelWarn, "bad "+cause, "tandem: an entry in Redis cannot be used, loading instead",
+		"cache", c.name, "key", fmt.Sprintf("%.64q", key), "error", err)
+}

@@ -1,0 +1,196 @@
+package tiered
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"regexp"
+	"time"
+
+	"github.com/tandemcache/tandem/local"
+	"github.com/tandemcache/tandem/remote/codec"
+)
+
+// Off turns an option off where its comment says so. Any negative value does.
+const Off = -1
+
+// What the zero value of each option means.
+const (
+	DefaultTTL           = 10 * time.Minute
+	DefaultLocalTTL      = time.Minute
+	DefaultNotFoundTTL   = 30 * time.Second
+	DefaultJitter        = 0.1
+	DefaultMaxStaleness  = 2 * time.Second
+	DefaultLoadTimeout   = 10 * time.Second
+	DefaultRedisTimeout  = 250 * time.Millisecond
+	DefaultLeaseWait     = 2 * time.Second
+	DefaultCloseTimeout  = time.Second
+	DefaultLocalBytes    = 64 << 20
+	DefaultMaxEntryBytes = 1 << 20
+)
+
+const (
+	minStaleness     = 50 * time.Millisecond
+	minDuration      = time.Millisecond // Redis' resolution
+	maxMaxEntryBytes = 512 << 20        // Redis' limit for a string
+	maxDuration      = 10 * 365 * 24 * time.Hour
+)
+
+// LoadFunc reads one value from the source. It returns ErrNotFound (or an error that Options.IsNotFound accepts) for a key
+// that the source does not have.
+//
+// It runs on a goroutine of its own, with no lock held. Its context has the values of the call that started the load (a
+// trace, but also a tenant or a user: a value that depends on those must have them in its key) and not its cancellation: it
+// ends after Options.LoadTimeout or when the cache is closed. All who ask for the key meanwhile share the result. A panic
+// becomes a *PanicError for all of them.
+//
+// It must read what was committed last: a loader that reads from a replica which lags behind brings old values back.
+type LoadFunc[V any] func(ctx context.Context, key string) (V, error)
+
+// Options configures a Cache. The zero value of each field is a sound default. New copies it and changes nothing in it.
+type Options[V any] struct {
+	// Load reads a missing value from the source. Nil: Get of a missing key returns ErrNotFound, and nothing is stored.
+	Load LoadFunc[V]
+
+	// TTL is how long a value stays in Redis, at least MaxStaleness. Zero: 10 minutes.
+	TTL time.Duration
+	// LocalTTL is how long a value stays in this process at most, and never longer than in Redis. Zero: 1 minute. Off: L1
+	// is not used.
+	LocalTTL time.Duration
+	// NotFoundTTL is how long the answer "not found" stays in both tiers. Zero: 30 seconds. Off: it is not cached.
+	NotFoundTTL time.Duration
+	// TTLFor returns the TTL of one value, which the loader may know best. Zero: TTL. Off: the value is returned and not
+	// stored. It goes before TTL, and after the TTL of GetOptions or SetOptions. A result that is shorter than MaxStaleness
+	// is an error of Set; for a loaded value it is counted, logged, and the value is not stored. It must be fast, and its
+	// panic is contained.
+	TTLFor func(key string, v V) time.Duration
+	// Jitter shortens each TTL by a random part of up to this fraction, so that what was stored together does not expire
+	// together. From 0 to below 1. Zero: 0.1. Off: none.
+	Jitter float64
+
+	// MaxStaleness bounds how long another instance may serve an old value after a Set or Invalidate has returned,
+	// whatever is lost or broken. The instance proves five times within it that it hears invalidations; without proof L1
+	// is not used. At least 50 ms. Zero: 2 seconds. All instances of a cache should have the same.
+	MaxStaleness time.Duration
+	// LoadTimeout bounds a call of the loader. Zero: 10 seconds. Off: no bound.
+	LoadTimeout time.Duration
+	// RedisTimeout bounds what one Get, Set or Invalidate spends on waiting for Redis in all. Zero: 250 ms.
+	RedisTimeout time.Duration
+	// LeaseWait is how long a Get waits for another instance that is loading the same key, before it loads by itself and
+	// stores nothing. Zero: 2 seconds. Off: it does not wait.
+	LeaseWait time.Duration
+	// CloseTimeout bounds what Close spends on invalidations that Redis has not taken yet. Zero: 1 second.
+	CloseTimeout time.Duration
+
+	// LocalBytes is the budget of L1 in bytes of heap, at least 1 MiB. Zero: 64 MiB.
+	LocalBytes int64
+	// Cost returns the bytes of heap that a value keeps alive beside its own fields, for the budget. Nil: an estimate by
+	// reflection. It must be fast, and its panic is contained.
+	Cost func(V) int64
+	// MaxEntryBytes bounds an entry in Redis, up to 512 MiB: a larger value is not stored, a larger entry not read. Zero: 1 MiB.
+	MaxEntryBytes int
+
+	// Codec turns values into bytes for Redis. Nil: bytes as they are if V is a string or []byte, else codec.Default, which
+	// understands the json tags of structs. Entries of other codecs and of other types V are misses and stay unharmed.
+	Codec codec.Codec
+	// IsNotFound reports whether an error of the loader means that the source does not have the key, as sql.ErrNoRows does.
+	// ErrNotFound always does. Its panic is contained and means no.
+	IsNotFound func(error) bool
+
+	// Bus is a connection to Redis that several caches share; it must be made from the same client. Nil: the cache has its own.
+	Bus *Bus
+	// Logger gets what an operator should know, each cause at most once a minute. Nil: slog.Default().
+	Logger *slog.Logger
+}
+
+// withDefaults returns a copy with every zero field replaced.
+func (o Options[V]) withDefaults() Options[V] {
+	o.TTL = cmp.Or(o.TTL, DefaultTTL)
+	o.LocalTTL = cmp.Or(o.LocalTTL, DefaultLocalTTL)
+	o.NotFoundTTL = cmp.Or(o.NotFoundTTL, DefaultNotFoundTTL)
+	o.Jitter = cmp.Or(o.Jitter, DefaultJitter)
+	o.MaxStaleness = cmp.Or(o.MaxStaleness, DefaultMaxStaleness)
+	o.LoadTimeout = cmp.Or(o.LoadTimeout, DefaultLoadTimeout)
+	o.RedisTimeout = cmp.Or(o.RedisTimeout, DefaultRedisTimeout)
+	o.LeaseWait = cmp.Or(o.LeaseWait, DefaultLeaseWait)
+	o.CloseTimeout = cmp.Or(o.CloseTimeout, DefaultCloseTimeout)
+	o.LocalBytes = cmp.Or(o.LocalBytes, DefaultLocalBytes)
+	o.MaxEntryBytes = cmp.Or(o.MaxEntryBytes, DefaultMaxEntryBytes)
+	if o.Codec == nil {
+		o.Codec = codec.For[V]()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+var codecName = regexp.MustCompile(`^[a-z0-9-]{1,16}$`)
+
+// validate returns an error for each field that is out of its bounds, joined.
+func (o Options[V]) validate() error {
+	var v validator
+	v.duration("MaxStaleness", o.MaxStaleness, minStaleness, "", false)
+	v.duration("TTL", o.TTL, max(o.MaxStaleness, minDuration), " (MaxStaleness)", false)
+	v.duration("LocalTTL", o.LocalTTL, minDuration, "", true)
+	v.duration("NotFoundTTL", o.NotFoundTTL, minDuration, "", true)
+	v.duration("LoadTimeout", o.LoadTimeout, minDuration, "", true)
+	v.duration("RedisTimeout", o.RedisTimeout, minDuration, "", false)
+	v.duration("LeaseWait", o.LeaseWait, minDuration, "", true)
+	v.duration("CloseTimeout", o.CloseTimeout, minDuration, "", false)
+	if !(o.Jitter < 1) || math.IsInf(o.Jitter, 0) {
+		v.fail("Jitter", o.Jitter, "must be below 1")
+	}
+	if o.LocalBytes < local.MinBytes {
+		v.fail("LocalBytes", o.LocalBytes, fmt.Sprintf("must be at least %d", local.MinBytes))
+	}
+	if o.MaxEntryBytes < 1 || o.MaxEntryBytes > maxMaxEntryBytes {
+		v.fail("MaxEntryBytes", o.MaxEntryBytes, fmt.Sprintf("must be from 1 to %d", maxMaxEntryBytes))
+	}
+	if name, err := nameOf(o.Codec); err != nil || !codecName.MatchString(name) {
+		v.fail("Codec", fmt.Sprintf("%T with the name %q", o.Codec, name), "the name must match "+codecName.String())
+	}
+	return errors.Join(v.errs...)
+}
+
+type validator struct{ errs []error }
+
+func (v *validator) fail(field string, value any, bound string) {
+	v.errs = append(v.errs, fmt.Errorf("%w: Options.%s is %v, %s", ErrInvalidOption, field, value, bound))
+}
+
+func (v *validator) duration(field string, d, least time.Duration, what string, offAllowed bool) {
+	switch {
+	case d < 0 && offAllowed:
+	case d < least:
+		v.fail(field, d, fmt.Sprintf("must be at least %v%s", least, what))
+	case d > maxDuration:
+		v.fail(field, d, fmt.Sprintf("must be at most %v", maxDuration))
+	}
+}
+
+// GetOptions are what a single GetWith does differently.
+type GetOptions[V any] struct {
+	// Load is the loader for this call. Nil: Options.Load. Calls that share a load get the result of the loader that
+	// started it, so all loaders of one key must be equivalent.
+	Load LoadFunc[V]
+	// TTL is how long the value stays in Redis if this call loads it, at least Options.MaxStaleness. Zero: Options.TTLFor,
+	// then Options.TTL.
+	TTL time.Duration
+}
+
+// SetOptions are what a single SetWith does differently.
+type SetOptions struct {
+	// TTL is how long the value stays in Redis, at least Options.MaxStaleness. Zero: Options.TTLFor, then Options.TTL.
+	TTL time.Duration
+}
+
+func (c *Cache[V]) checkTTL(field string, ttl time.Duration) error {
+	if ttl == 0 || (ttl >= c.opts.MaxStaleness && ttl <= maxDuration) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is %v, must be from %v (MaxStaleness) to %v", ErrInvalidOption, field, ttl, c.opts.MaxStaleness, maxDuration)
+}

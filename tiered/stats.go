@@ -1,0 +1,81 @@
+package tiered
+
+import (
+	"time"
+
+	"github.com/tandemcache/tandem/internal/mono"
+)
+
+// Stats counts what a Cache did since New. The counters only grow; they are read one after the other, so that two that
+// belong together may be apart by what happened meanwhile.
+type Stats struct {
+	LocalHits    uint64 // Gets answered by L1, "not found" included
+	LocalMisses  uint64 // Gets that L1 did not answer
+	LocalBytes   int64  // estimated heap of L1 now
+	RemoteHits   uint64 // reads answered by Redis
+	RemoteMisses uint64 // reads for which Redis had nothing
+	Joined       uint64 // Gets that shared a read or load already under way
+
+	Loads      uint64 // calls of a loader
+	LoadErrors uint64 // loads that failed, "not found" not included
+	NotFound   uint64 // loads that found that the key does not exist
+	LeaseWaits uint64 // times that a load waited for another instance's
+	Fills      uint64 // loaded values stored in Redis
+	Refused    uint64 // loaded values that an invalidation kept out of Redis
+	Unstored   uint64 // loaded values that cannot be stored: too large, not encodable, or a bad TTL of Options.TTLFor
+	BadEntries uint64 // entries in Redis that could not be used: corrupt, foreign, of another type, too large
+
+	Sets        uint64 // Sets sent to Redis
+	Invalidated uint64 // keys that this instance invalidated
+	Received    uint64 // keys whose invalidation was heard on the bus, its own included
+	Unreadable  uint64 // messages on the bus that could not be read; each drops L1
+	Sessions    uint64 // subscriptions that began; each drops L1
+
+	Commands    uint64 // commands sent to Redis for this cache, heartbeats not included
+	RedisErrors uint64 // of which failed
+}
+
+// Stats returns the counters.
+func (c *Cache[V]) Stats() Stats {
+	u := c.local.Usage()
+	n := &c.count
+	return Stats{
+		LocalHits: u.Hits, LocalMisses: u.Misses, LocalBytes: u.Bytes,
+		RemoteHits: n.remoteHits.Load(), RemoteMisses: n.remoteMisses.Load(), Joined: n.joined.Load(),
+		Loads: n.loads.Load(), LoadErrors: n.loadErrors.Load(), NotFound: n.notFound.Load(),
+		LeaseWaits: n.leaseWaits.Load(), Fills: n.fills.Load(), Refused: n.refused.Load(),
+		Unstored: n.unstored.Load(), BadEntries: n.badEntries.Load(),
+		Sets: n.sets.Load(), Invalidated: n.invalidated.Load(), Received: n.received.Load(),
+		Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(),
+		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),
+	}
+}
+
+// Health says how a Cache stands now.
+type Health struct {
+	// LocalTrusted says that this instance has proven within MaxStaleness that it hears invalidations. If not, L1 serves
+	// only what was loaded within MaxStaleness.
+	LocalTrusted bool
+	// RemoteTrusted says that Redis took a heartbeat within MaxStaleness. If not, values are loaded and not stored in Redis.
+	RemoteTrusted bool
+	// ProofAge is how long ago the instance last heard itself, zero if it never did in this session.
+	ProofAge time.Duration
+	// RedisError is why the last heartbeat failed, nil if it did not.
+	RedisError error
+	// PendingKeys is the number of keys whose invalidation Redis has not confirmed; PendingAll says that it is all of them.
+	PendingKeys int
+	PendingAll  bool
+}
+
+// Health returns the state now. A service is ready to serve in any state: what is missing costs speed, not truth.
+func (c *Cache[V]) Health() Health {
+	var h Health
+	if proof := c.local.Proof(); proof != mono.Never {
+		h.ProofAge = time.Duration(mono.Now() - proof)
+		h.LocalTrusted = h.ProofAge <= c.opts.MaxStaleness
+	}
+	o := c.gate.look()
+	h.RemoteTrusted, h.RedisError = o.open, o.err
+	h.PendingKeys, h.PendingAll = c.pending.size()
+	return h
+}

@@ -1,0 +1,193 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tandemcache/tandem/pubsub"
+	"github.com/tandemcache/tandem/remote"
+)
+
+// Set stores a value in Redis and makes every instance drop its copy of the old one. It is SetWith without options.
+//
+// Use it for keys with one writer: two writers whose commits and Sets happen in different orders leave the older value
+// behind, and no cache can know. Where several write, commit and then call Invalidate.
+func (c *Cache[V]) Set(ctx context.Context, key string, v V) error {
+	return c.SetWith(ctx, key, v, SetOptions{})
+}
+
+// SetWith stores a value in Redis and makes every instance drop its copy of the old one.
+//
+// Once it has returned nil, no Get that starts later on this instance returns an older value, and none on another instance
+// that starts more than Options.MaxStaleness later. It waits for Redis, in one round trip, for ctx and Options.RedisTimeout
+// at most. The value enters this process's L1 with the next Get.
+//
+// It returns ErrPending if Redis did not confirm, ErrEncode or ErrTooLarge for a value that cannot be stored (the key is
+// then invalidated), and ErrInvalidKey, ErrInvalidOption or ErrClosed if nothing was done.
+func (c *Cache[V]) SetWith(ctx context.Context, key string, v V, opts SetOptions) error {
+	if err := c.checkCall(key); err != nil {
+		return err
+	}
+	if err := c.checkTTL("SetOptions.TTL", opts.TTL); err != nil {
+		return err
+	}
+	ttl, err := c.ttlFor(key, v, opts.TTL)
+	var payload []byte
+	if err == nil && ttl > 0 {
+		payload, err = c.encode(key, v)
+	}
+	t, known := c.gate.known()
+	if err != nil || ttl <= 0 || !known {
+		// What cannot be stored has still replaced what is stored. Without a heartbeat there is no time of Redis to stamp the
+		// entry with; the next Get loads it.
+		return errors.Join(err, c.Invalidate(ctx, key))
+	}
+	return c.set(ctx, key, payload, c.jitter(ttl), t)
+}
+
+func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, ttl time.Duration, t trust) error {
+	now := t.now()
+	env := remote.Envelope{
+		Schema: c.schema, Epoch: t.epoch, Payload: payload,
+		Created: now, Expires: now + ttl.Milliseconds(),
+	}
+	bytes, err := env.Encode(key)
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", ErrEncode, err), c.Invalidate(ctx, key))
+	}
+	// A Set that is delayed in the network can run long after its caller was told that it failed. Past this time it only
+	// invalidates, and the repeated invalidation below waits for this time: so it cannot be overtaken by what it undoes.
+	latest := time.Now().Add(c.opts.RedisTimeout)
+	notAfter := now + c.opts.RedisTimeout.Milliseconds()
+	message := pubsub.Message{Op: pubsub.Invalidate, Sender: c.bus.id(), Keys: []string{key}}.Encode()
+
+	c.count.sets.Add(1)
+	c.evict(key)
+	callCtx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
+	defer cancel()
+	_, err = c.writes.Set(callCtx, key, bytes, ttl, t.epoch, notAfter, message)
+	if err != nil {
+		c.redisFailed("set", err)
+		c.pending.add([]string{key}, latest)
+	}
+	c.evict(key) // the one that counts: see Invalidate
+	if err != nil {
+		return pendingError("Set", err)
+	}
+	return nil
+}
+
+// Invalidate drops the keys from Redis and from every instance. Call it after the source has committed.
+//
+// Once it has returned nil, no Get that starts later on this instance returns an older value, not even by joining a load
+// that is under way, and none on another instance that starts more than Options.MaxStaleness later; normally that takes one
+// hop of Redis' pub/sub. It waits for Redis, in one round trip for up to 1000 keys, for ctx and Options.RedisTimeout each at most.
+//
+// It returns ErrPending if Redis did not confirm all of them, ErrInvalidKey if some are not keys (the others are
+// invalidated), and ErrClosed if nothing was done. Also under a ctx that has ended, the local copies are dropped and the
+// rest is left to the background.
+func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
+	if c.closed.Load() {
+		return ErrClosed
+	}
+	valid := make([]string, 0, len(keys))
+	var errs []error
+	for _, key := range keys {
+		if err := checkKey(key); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		valid = append(valid, key)
+	}
+	if len(valid) > 0 {
+		errs = append(errs, c.invalidate(ctx, valid))
+	}
+	return errors.Join(errs...)
+}
+
+// invalidate evicts, changes Redis, and evicts again.
+//
+// The first eviction only shortens the time in which this instance serves the old value. The second is the one that C2 and
+// C4 rest on:
+//
+//  1. Invalidate has evicted, and its script has not run yet;
+//  2. a Get finds nothing in L1, reads the old value from Redis, and stores it in L1 under a ticket that is newer than the
+//     first eviction; or its flight has the old value and is still on its way;
+//  3. the script runs; Invalidate returns;
+//  4. the next Get would find the old value in L1, or join that flight.
+//
+// An eviction after 3 voids the entry, the ticket, and detaches the flight.
+func (c *Cache[V]) invalidate(ctx context.Context, keys []string) error {
+	c.evict(keys...)
+	c.count.invalidated.Add(uint64(len(keys)))
+	var failed error
+	for _, part := range pubsub.Batches(keys) {
+		err := failed // after one failure the rest is left to the background, not tried one timeout after the other
+		if err == nil {
+			err = c.invalidateRemote(ctx, part)
+		}
+		if err != nil {
+			failed = err
+			// Pending before the second eviction: a Get that starts after it does not believe L2 about these keys.
+			c.pending.add(part, time.Now())
+		}
+	}
+	c.evict(keys...)
+	if failed != nil {
+		c.redisFailed("invalidate", failed)
+		return pendingError(fmt.Sprintf("Invalidate of %d keys", len(keys)), failed)
+	}
+	return nil
+}
+
+func (c *Cache[V]) invalidateRemote(ctx context.Context, keys []string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
+	defer cancel()
+	m := pubsub.Message{Op: pubsub.Invalidate, Sender: c.bus.id(), Keys: keys}
+	return c.writes.Invalidate(ctx, keys, m.Encode())
+}
+
+// InvalidateAll drops every entry of this cache from Redis and from every instance, with what Invalidate promises for one.
+// It takes one round trip however many entries there are: they stay in Redis, unread, until their TTL.
+//
+// It returns ErrPending if Redis did not confirm, and ErrClosed if nothing was done.
+func (c *Cache[V]) InvalidateAll(ctx context.Context) error {
+	if c.closed.Load() {
+		return ErrClosed
+	}
+	c.local.Flush()
+	err := c.invalidateAllRemote(ctx)
+	if err != nil {
+		c.redisFailed("invalidate all", err)
+		c.pending.addAll(time.Now())
+	}
+	c.flushOwn()
+	if err != nil {
+		return pendingError("InvalidateAll", err)
+	}
+	return nil
+}
+
+func (c *Cache[V]) invalidateAllRemote(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
+	defer cancel()
+	return c.writes.InvalidateAll(ctx, pubsub.Message{Op: pubsub.All, Sender: c.bus.id()}.Encode())
+}
+
+// flushOwn makes everything read so far void: L1, the tickets, the flights (which are joined only in the session of their
+// ticket), and the epoch that the gate knows.
+func (c *Cache[V]) flushOwn() {
+	c.gate.shut()
+	c.local.Flush()
+	c.bus.kick()
+}
+
+// evict drops the local copies of keys, voids the tickets of those who are reading them, and detaches their flights.
+func (c *Cache[V]) evict(keys ...string) {
+	for _, key := range keys {
+		c.local.Evict(key)
+		c.flights.detach(key)
+	}
+}
