@@ -1,0 +1,320 @@
+package mutants
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// mutant is a mechanism, how to remove it, and the test that must notice.
+type mutant struct {
+	name     string
+	file     string
+	old, new string
+	pkg, run string
+}
+
+var mutants = []mutant{
+	{
+		name: "lease: the fill does not look at the token",
+		file: "remote/scripts/fill.lua",
+		old:  "if type(lease) ~= 'string' or string.sub(lease, -32) ~= ARGV[4] then\n  return 0\nend",
+		new:  "lease = ''",
+		pkg:  "./tiered", run: "TestC4",
+	},
+	{
+		name: "lease: any token is accepted",
+		file: "remote/scripts/fill.lua",
+		old:  "if type(lease) ~= 'string' or string.sub(lease, -32) ~= ARGV[4] then",
+		new:  "if type(lease) ~= 'string' then",
+		pkg:  "./tiered", run: "TestC4AnOldLoadAgainstANewLease",
+	},
+	{
+		name: "lease: the fill does not look at the epoch",
+		file: "remote/scripts/fill.lua",
+		old:  "if redis.pcall('GET', KEYS[2]) == ARGV[7] then",
+		new:  "do",
+		pkg:  "./tiered", run: "TestC4AnOldLoadLeavesNothingBehind/InvalidateAll",
+	},
+	{
+		name: "lease: a renewal brings a deleted lease back",
+		file: "remote/scripts/renew.lua",
+		old:  "if type(lease) ~= 'string' or string.sub(lease, -32) ~= ARGV[2] then\n  return 0\nend",
+		new:  "",
+		pkg:  "./remote", run: ".",
+	},
+	{
+		name: "lease: Invalidate keeps it",
+		file: "remote/scripts/invalidate.lua",
+		old:  "local n = redis.call('UNLINK', unpack(KEYS))",
+		new: "local n = 0\nfor _, key in ipairs(KEYS) do\n  for _, field in ipairs(redis.call('HKEYS', key)) do\n" +
+			"    if string.sub(field, -2) ~= '.l' then redis.call('HDEL', key, field) end\n  end\nend",
+		pkg: "./tiered", run: "TestC4",
+	},
+	{
+		name: "ticket: a hit does not compare the stripe's version",
+		file: "local/ticket.go",
+		old:  "return s.stripe(hash).Load() == t.version && s.current.Load() == t.session",
+		new:  "return s.current.Load() == t.session",
+		pkg:  "./tiered", run: "TestAnOldReadFromRedisDoesNotEnterL1|TestC4",
+	},
+	{
+		name: "ticket: it is taken when the value is stored",
+		file: "tiered/fetch.go",
+		old:  "c.local.Put(f.key, v, f.ticket, life)",
+		new:  "c.local.Put(f.key, v, c.local.Ticket(f.key), life)",
+		pkg:  "./tiered", run: "TestAnOldReadFromRedisDoesNotEnterL1|TestC2",
+	},
+	{
+		name: "ticket: entries of an earlier session are served",
+		file: "local/ticket.go",
+		old:  "return s.stripe(hash).Load() == t.version && s.current.Load() == t.session",
+		new:  "return s.stripe(hash).Load() == t.version",
+		pkg:  "./local", run: ".",
+	},
+	{
+		name: "order of a hit: the stripe before the proof",
+		file: "local/store.go",
+		old:  "	proof := e.ticket.session.proof.Load()\n	now := s.now()\n",
+		new:  "	moved := !s.unmoved(hash, e.ticket)\n	now := s.now()\n	proof := e.ticket.session.proof.Load()\n	if moved {\n		return nil\n	}\n	return e\n",
+		pkg:  "./local", run: "TestTheOrderOfAHit",
+	},
+	{
+		name: "age: an entry without proof is served until it expires",
+		file: "local/store.go",
+		old:  "if now-max(e.ticket.at, proof) > s.maxStaleness || now >= e.expires {",
+		new:  "if _ = proof; now >= e.expires {",
+		pkg:  "./local", run: "TestTheAgeRule",
+	},
+	{
+		name: "age: it counts from the moment of storing",
+		file: "local/store.go",
+		old:  "	e.key, e.ticket = key, t\n",
+		new:  "	t.at = mono.Now()\n	e.key, e.ticket = key, t\n",
+		pkg:  "./local", run: "TestWithoutASessionAgeCountsFromTheTicket",
+	},
+	{
+		name: "session: one session's proof vouches for another's entries",
+		file: "local/session.go",
+		old:  "	s.current.Store(newSession(proof(s.current.Load())))",
+		new:  "	s.current.Load().proof.Store(proof(s.current.Load()))",
+		pkg:  "./local", run: ".",
+	},
+	{
+		name: "flights: an eviction does not detach",
+		file: "tiered/write.go",
+		old:  "		c.flights.detach(key)\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestC2|TestC4|TestAnOldRead",
+	},
+	{
+		name: "flights: joined at any age",
+		file: "tiered/flight.go",
+		old:  "if !old.started || (!n.refresh && f.live(old.ticket)) {",
+		new:  "if !old.started || !n.refresh {",
+		pkg:  "./tiered", run: "TestC3AnOldFlightIsNotJoined",
+	},
+	{
+		name: "flights: a refresh joins a load that has read",
+		file: "tiered/flight.go",
+		old:  "if !old.started || (!n.refresh && f.live(old.ticket)) {",
+		new:  "if !old.started || f.live(old.ticket) {",
+		pkg:  "./tiered", run: "TestRefreshDoesNotJoinAnOlderLoad",
+	},
+	{
+		name: "flights: without a bound",
+		file: "tiered/flight.go",
+		old:  "if l.running < maxRunning {",
+		new:  "if l.running < 1000 {",
+		pkg:  "./tiered", run: "TestFlightsOfAHotWrittenKeyAreBounded",
+	},
+	{
+		name: "writes: Invalidate does not evict after the script",
+		file: "tiered/write.go",
+		old:  "	c.evict(keys...)\n	if failed != nil {",
+		new:  "	if failed != nil {",
+		pkg:  "./tiered", run: "TestC2",
+	},
+	{
+		name: "writes: Set does not evict after the script",
+		file: "tiered/write.go",
+		old:  "	c.evict(key) // the one that counts: see Invalidate\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestC2",
+	},
+	{
+		name: "writes: InvalidateAll does not shut the gate",
+		file: "tiered/write.go",
+		old:  "	c.gate.shut()\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestInvalidateAll|TestC4AnOldLoadLeavesNothingBehind",
+	},
+	{
+		name: "writes: nothing is repeated",
+		file: "tiered/pending.go",
+		old:  "	p.changedLocked()\n}\n\n// addAll makes",
+		new:  "	p.keys = map[string]due{}\n}\n\n// addAll makes",
+		pkg:  "./tiered", run: "TestC6",
+	},
+	{
+		name: "writes: L2 is believed about a pending key",
+		file: "tiered/fetch.go",
+		old:  "case c.pending.has(f.key):",
+		new:  "case false:",
+		pkg:  "./tiered", run: "TestC6",
+	},
+	{
+		name: "writes: a late Set stores",
+		file: "remote/scripts/set.lua",
+		old:  "if t[1] * 1000 + math.floor(t[2] / 1000) > tonumber(ARGV[7]) or ",
+		new:  "if ",
+		pkg:  "./tiered", run: "TestALateSetOnlyInvalidates",
+	},
+	{
+		name: "gate: L2 is believed whatever the heartbeat says",
+		file: "tiered/gate.go",
+		old:  "	o.open = mono.Now()-g.last.sent <= g.bound\n",
+		new:  "	o.open = true\n",
+		pkg:  "./tiered", run: "TestGate",
+	},
+	{
+		name: "gate: a failed heartbeat does not close it",
+		file: "tiered/gate.go",
+		old:  "	if g.failed != nil {\n		return o\n	}\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestGate",
+	},
+	{
+		name: "listener: messages are not applied",
+		file: "tiered/listener.go",
+		old:  "			c.evict(key)\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestAnInvalidationReachesEveryInstance|TestAForeignInvalidation",
+	},
+	{
+		name: "listener: an unreadable message is ignored",
+		file: "tiered/listener.go",
+		old:  "\"error\", err)\n	l.flush()\n",
+		new:  "\"error\", err)\n",
+		pkg:  "./tiered", run: "TestAnUnreadableMessageDropsL1",
+	},
+	{
+		name: "bus: the proof is timed at receipt",
+		file: "pubsub/receive.go",
+		old:  "			b.prove(at)\n",
+		new:  "			b.prove(at + 1<<40)\n",
+		pkg:  "./pubsub", run: ".",
+	},
+	{
+		name: "bus: a channel that is not confirmed is proven",
+		file: "pubsub/receive.go",
+		old:  "		if !c.confirmed {\n			continue\n		}\n",
+		new:  "",
+		pkg:  "./pubsub", run: ".",
+	},
+	{
+		name: "bus: the heartbeat is no write",
+		file: "pubsub/scripts/beat.lua",
+		old:  "redis.call('DEL', KEYS[1])\nlocal t",
+		new:  "local t",
+		pkg:  "./pubsub", run: ".",
+	},
+	{
+		name: "bus: a lost session is not ended",
+		file: "pubsub/receive.go",
+		old:  "				member.Handler.End(reason)\n",
+		new:  "				_ = member\n",
+		pkg:  "./pubsub", run: ".",
+	},
+	{
+		name: "envelope: no checksum",
+		file: "remote/envelope.go",
+		old:  "if binary.BigEndian.Uint64(b[offChecksum:]) != checksum(b, key) {",
+		new:  "if false {",
+		pkg:  "./remote", run: ".",
+	},
+	{
+		name: "envelope: it may be copied to another key",
+		file: "remote/envelope.go",
+		old:  "	_, _ = d.WriteString(key)\n",
+		new:  "",
+		pkg:  "./remote", run: ".",
+	},
+	{
+		name: "schema: entries of another type are decoded",
+		file: "tiered/codec.go",
+		old:  "Type: codec.Fingerprint(c, reflect.TypeFor[V]())",
+		new:  "Type: 1 + 0*codec.Fingerprint(c, reflect.TypeFor[V]())",
+		pkg:  "./tiered", run: "TestTwoTypes",
+	},
+}
+
+func TestEveryMechanismIsMissed(t *testing.T) {
+	if os.Getenv("TANDEM_MUTANTS") == "" {
+		t.Skip("TANDEM_MUTANTS is not set: this takes minutes")
+	}
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			overlay := write(t, root, m)
+			out, err := goTest(root, "-overlay", overlay, "-count=1", "-timeout=120s", "-run", m.run, m.pkg)
+			require.NotContains(t, out, "[build failed]", "a mutant must compile")
+			require.NotContains(t, out, "no tests to run")
+			require.Error(t, err, "nothing failed without it")
+			t.Logf("noticed by %s", failed(out))
+		})
+	}
+}
+
+// The texts must be there also where the mutants do not run.
+func TestEveryMutantAppliesOnce(t *testing.T) {
+	t.Parallel()
+	for _, m := range mutants {
+		source, err := os.ReadFile(filepath.Join("../..", m.file))
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(string(source), m.old), "%s: its text in %s", m.name, m.file)
+	}
+}
+
+func write(t *testing.T, root string, m mutant) (overlay string) {
+	t.Helper()
+	path := filepath.Join(root, m.file)
+	source, err := os.ReadFile(path)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	changed := filepath.Join(dir, filepath.Base(m.file))
+	require.NoError(t, os.WriteFile(changed, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600))
+	plan, err := json.Marshal(map[string]any{"Replace": map[string]string{path: changed}})
+	require.NoError(t, err)
+	overlay = filepath.Join(dir, "overlay.json")
+	require.NoError(t, os.WriteFile(overlay, plan, 0o600))
+	return overlay
+}
+
+func goTest(dir string, args ...string) (string, error) {
+	cmd := exec.Command("go", append([]string{"test"}, args...)...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// failed returns the names of the tests that failed.
+func failed(out string) string {
+	var names []string
+	for line := range strings.Lines(out) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "--- FAIL: "); ok {
+			name, _, _ = strings.Cut(name, " ")
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return "the run as a whole: " + out[max(0, len(out)-300):]
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,61 @@
+package redisserver
+
+import (
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTryPort_isTakenUntilReleased(t *testing.T) {
+	t.Parallel()
+	p, err := reservePort()
+	require.NoError(t, err)
+
+	require.Nil(t, tryPort(p.number), "reserved, though nothing listens on it")
+	require.NoError(t, p.release())
+
+	foreign, err := listen(p.number)
+	require.NoError(t, err)
+	require.Nil(t, tryPort(p.number), "somebody listens on it")
+	require.NoError(t, foreign.Close())
+}
+
+// A foreign program takes the port between the choice and the start.
+func TestStartAnywhere_lostRaceForThePort(t *testing.T) {
+	t.Parallel()
+	Run(t, Options{}) // skips where there is no binary
+	path, err := lookPath()
+	require.NoError(t, err)
+	s := &Server{path: path, dir: t.TempDir(), log: new(tail)}
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	var lost []int
+	reserve := func() (*port, error) {
+		p, err := reservePort()
+		if err == nil && len(lost) < 2 {
+			foreign, err := listen(p.number)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, foreign.Close()) })
+			lost = append(lost, p.number)
+		}
+		return p, err
+	}
+
+	require.NoError(t, s.startAnywhere(reserve))
+
+	require.Len(t, lost, 2)
+	require.NotContains(t, lost, s.port.number)
+	require.NotContains(t, s.Output(), "Address already in use", "a lost attempt must leave no trace")
+}
+
+// Another server has the port and answers: ours must not be taken for ready.
+func TestAsk_wantsTheRightProcess(t *testing.T) {
+	t.Parallel()
+	srv := Run(t, Options{})
+
+	version, err := ask(srv.Addr(), srv.proc.cmd.Process.Pid)
+	require.NoError(t, err)
+	require.Equal(t, srv.Version(), version)
+	_, err = ask(srv.Addr(), os.Getpid())
+	require.ErrorContains(t, err, "the process that answers is")
+}
