@@ -41,7 +41,7 @@ type Store[V any] struct {
 	limit        int64 // bytes
 	cost         coster[V]
 	current      atomic.Pointer[session]
-	now          func() int64 // mono.Now; a test stops a reader in it, between two readings whose order matters
+	now          func() int64       // mono.Now; a test stops a reader in it, between two readings whose order matters
 	misses       [doorSlots]counter // lookups that found nothing servable
 
 	mu sync.Mutex // orders replacements of current

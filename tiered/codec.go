@@ -25,6 +25,9 @@ func nameOf(c codec.Codec) (name string, err error) {
 
 func schemaOf[V any](c codec.Codec) (s remote.Schema, err error) {
 	defer contain("Codec", &err)
+	if err := codec.Check(c, reflect.TypeFor[V]()); err != nil {
+		return remote.Schema{}, err
+	}
 	return remote.Schema{Codec: c.Name(), Type: codec.Fingerprint(c, reflect.TypeFor[V]())}, nil
 }
 
@@ -42,6 +45,10 @@ func (c *Cache[V]) encode(key string, v V) ([]byte, error) {
 
 func marshal[V any](c codec.Codec, v V) (b []byte, err error) {
 	defer contain("Codec.Marshal", &err)
+	if reflect.TypeFor[V]().Kind() == reflect.Interface {
+		// In an interface the codec would see what is in it and not V, and write what Unmarshal into V reads differently.
+		return c.Marshal(&v)
+	}
 	return c.Marshal(v)
 }
 

@@ -18,7 +18,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(runner{m}) }
+
+// runner stops the examples' Redis before goroutines are counted.
+type runner struct{ m *testing.M }
+
+func (r runner) Run() int {
+	defer stopExampleRedis()
+	return r.m.Run()
+}
 
 // patience is how long a test waits for something that must happen.
 const patience = 10 * time.Second

@@ -234,6 +234,43 @@ func TestASetThatCannotBeStoredInvalidates(t *testing.T) {
 	require.Positive(t, f[0].Stats().Unstored, "Get returns what cannot be stored")
 }
 
+// A type that the codec would not keep is refused by New and not by every Set.
+func TestATypeThatTheCodecDoesNotKeep(t *testing.T) {
+	t.Parallel()
+	type handler struct{ Do func() }
+	_, err := New(newRedis(t).client(t), "handlers", Options[handler]{})
+	require.ErrorIs(t, err, ErrInvalidOption)
+	require.ErrorContains(t, err, "Options.Codec")
+	require.ErrorContains(t, err, "Do")
+}
+
+func TestAnInterfaceAsValue(t *testing.T) {
+	t.Parallel()
+	r := newRedis(t)
+	c, err := New(r.client(t), "anything", Options[any]{LocalTTL: Off, LocalBytes: 1 << 20, Logger: quietLog(),
+		Load: func(_ context.Context, key string) (any, error) {
+			if key == "struct" {
+				return struct{ A int }{1}, nil
+			}
+			return map[string]any{"n": int64(1)}, nil
+		}})
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.Ready(soon(t)))
+	for range 2 {
+		v, err := c.Get(soon(t), "map")
+		require.NoError(t, err)
+		require.Equal(t, map[string]any{"n": int64(1)}, v)
+	}
+	require.EqualValues(t, 1, c.Stats().RemoteHits)
+	for range 2 {
+		v, err := c.Get(soon(t), "struct")
+		require.NoError(t, err)
+		require.Equal(t, struct{ A int }{1}, v, "what would not come back as it was is not stored")
+	}
+	require.EqualValues(t, 2, c.Stats().Unstored)
+}
+
 type brokenCodec struct {
 	codec.Codec
 	fail, crash bool

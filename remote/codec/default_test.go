@@ -131,8 +131,8 @@ func TestDefault_Any(t *testing.T) {
 	kept(t, struct{ V any }{map[string]any{"a": []any{map[string]any{"b": int64(1)}}}})
 
 	// Other sizes of numbers stay whole or fractional.
-	require.Equal(t, map[string]any{"a": int64(-1), "b": int64(200), "c": 0.5, "d": int64(9)},
-		roundTrip(t, map[string]any{"a": int8(-1), "b": uint8(200), "c": float32(0.5), "d": uint64(9)}))
+	require.Equal(t, map[string]any{"a": int64(-1), "b": int64(200), "c": 0.5, "d": int64(9), "e": int64(8)},
+		roundTrip(t, map[string]any{"a": int8(-1), "b": uint8(200), "c": float32(0.5), "d": uint64(9), "e": uint(8)}))
 	require.Equal(t, any(int64(1)), roundTrip(t, any(1)))
 }
 

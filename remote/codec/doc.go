@@ -14,14 +14,15 @@
 //     and recursive types up to 128 levels; nil and empty slices and maps stay different; maps may have keys of any basic
 //     type, of arrays and structs of them, and of types that marshal themselves.
 //   - time.Time with nanoseconds and offset, and time.Duration. The zone's name and the monotonic clock reading are lost.
-//   - Struct fields by their json tags, or cbor tags, which go first: names, "-", omitempty, omitzero, embedding. (The option
-//     "string" has no effect.) As in JSON, unexported fields are not kept, fields that a tag excludes are not, and what
+//   - Struct fields by their json tags, or cbor tags, which go first: names, "-", omitempty, omitzero, embedding. (The
+//     option "string" has no effect.) As in JSON, unexported fields are not kept, fields that a tag excludes are not, and what
 //     omitempty or omitzero leaves out comes back as the zero value: an empty slice as nil, and an embedded pointer as nil
 //     if that leaves nothing of it.
 //   - Types that marshal themselves, with both methods of a pair: MarshalCBOR first, then MarshalBinary, MarshalJSON, and
 //     MarshalText where there is no JSON. This covers uuid, decimal, netip, url and the like. The bytes are kept as the
-//     type writes them, those of json.RawMessage too (but a nil one may come back as null). The library has one setting for a whole value, which gives every
-//     type in it both methods of one pair in nearly all cases; where none does, the value is refused.
+//     type writes them, those of json.RawMessage too (but a nil one may come back as null). The library has one setting
+//     for a whole value. Where none gives every type in it both methods of one pair, the value is refused: say, a type with
+//     JSON only beside one with Binary and JSON and one with Binary only.
 //   - In an any: nil, bool, string, []byte, int64, float64, time.Time, *big.Int, []any and map[string]any, nested at will.
 //     Integers and floats of other sizes come back as int64 and float64.
 //

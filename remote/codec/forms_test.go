@@ -143,6 +143,8 @@ func TestDefault_KeepsEachSelfMarshaler(t *testing.T) {
 	}
 	kept(t, []jsonOnly{{secret{""}}, {secret{"\x00é\""}}})
 	kept(t, map[textOnly]jsonOnly{{secret{"k"}}: {secret{"v"}}})
+	kept(t, map[textJSON]int{{secret{"k"}}: 1, {secret{"l"}}: 2})
+	kept(t, map[jsonOnly]all{{secret{"k"}}: {secret{"v"}}})
 	kept(t, (*all)(nil))
 	kept(t, &viaPointer{secret{"x"}})
 }

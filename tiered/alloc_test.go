@@ -1,0 +1,22 @@
+package tiered
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestALocalHitDoesNotAllocate(t *testing.T) {
+	r, s := newRedis(t), newSource()
+	c := instance(t, r, s)
+	get(t, c, "k")
+	ctx := context.Background()
+	before := c.Stats().Commands
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		if _, err := c.Get(ctx, "k"); err != nil {
+			t.Fatal(err)
+		}
+	}))
+	require.Equal(t, before, c.Stats().Commands)
+}

@@ -1,0 +1,40 @@
+// Package tiered is a two-tier cache for services that share a Redis: a read looks in the process first (L1), then in Redis
+// (L2); a miss is loaded once in the fleet and written to both; an invalidation on any instance evicts the others' copies.
+//
+//	users, err := tiered.New(rdb, "users", tiered.Options[User]{
+//		Load: func(ctx context.Context, id string) (User, error) { return db.User(ctx, id) },
+//	})
+//	defer users.Close()
+//
+//	u, err := users.Get(ctx, "42")    // L1, then Redis, then Load
+//	err = users.Invalidate(ctx, "42") // after a commit: gone everywhere
+//
+// # The contract
+//
+// An old value is one that was read from the source before the Set or Invalidate in question began.
+//
+//   - One load: concurrent Gets of a missing key cause one load in the process, and one in the fleet while Redis answers.
+//     An invalidation starts a new one.
+//   - Own writes: once Set or Invalidate has returned nil, no Get that starts later on that instance returns an old value,
+//     not even by joining a load under way.
+//   - Bounded staleness: on every other instance the same holds for Gets that start more than MaxStaleness later, whatever
+//     happens to connections, subscribers, Redis or the scheduler in between. Normally the lag is one hop of pub/sub.
+//   - No resurrection: a load that began before an invalidation does not leave its result in Redis, nor, past
+//     MaxStaleness, in any process.
+//   - Redis is optional: without it a Get costs its load, and one RedisTimeout until the outage is known.
+//   - Nothing lost in silence: a Set or Invalidate that Redis did not confirm returns ErrPending, has evicted the local copy,
+//     and is repeated in the background.
+//   - Bad data is a miss: what cannot be read in Redis is counted, logged, and replaced by a load.
+//
+// It holds on these conditions: Invalidate is called after the source has committed; loaders read what was committed last,
+// not a replica that lags; and all instances have the same MaxStaleness. What an instance had written to a Redis that lost it
+// (a restart from an old snapshot, a failover to a replica that had not got it) is outside the contract, and so is a pause of
+// the whole machine in which the monotonic clock stands still (a suspended or migrated virtual machine).
+//
+// # How
+//
+// Every read takes a ticket before it reads; an eviction voids it. Every fill of Redis needs the lease that was taken before
+// the load; an invalidation deletes it. Everything in L1 belongs to a session of the subscription, which must prove several
+// times within MaxStaleness that it hears what is published; without proof L1 is not used. The packages local, remote and
+// pubsub document these three in turn.
+package tiered
