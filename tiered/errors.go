@@ -53,7 +53,7 @@ type loadTimeoutError struct{}
 
 func (loadTimeoutError) Error() string { return "tiered: the load took longer than LoadTimeout" }
 
-func (loadTimeoutError) Is(target error) bool { return target == context.DeadlineExceeded } //nolint:errorlint // Is itself
+func (loadTimeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // Timeout says that it is a timeout, as net.Error does.
 func (loadTimeoutError) Timeout() bool { return true }

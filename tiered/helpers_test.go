@@ -43,7 +43,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	require.Eventually(t, ok, patience, time.Millisecond, what)
 }
 
-func quietLog() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // source is a database with a version for each key. A test may hold its loads.
 type source struct {
@@ -221,10 +221,7 @@ func isScript(cmd string, args []string, keys, argv int) bool {
 	return (cmd == "EVALSHA" || cmd == "EVAL") && len(args) == 2+keys+argv && args[1] == fmt.Sprint(keys)
 }
 
-func isAcquire(cmd string, args []string) bool { return isScript(cmd, args, 2, 9) }
-func isFill(cmd string, args []string) bool    { return isScript(cmd, args, 2, 8) }
-func isSet(cmd string, args []string) bool     { return isScript(cmd, args, 2, 7) }
-func isRelease(cmd string, args []string) bool { return isScript(cmd, args, 1, 4) && args[3][0] != 't' }
+func isSet(cmd string, args []string) bool { return isScript(cmd, args, 2, 7) }
 func isInvalidate(cmd string, args []string) bool {
 	return isScript(cmd, args, 1, 2)
 }

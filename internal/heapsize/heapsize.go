@@ -55,8 +55,8 @@ func (w *walker) inner(v reflect.Value, depth int) int64 {
 		return w.elements(v, depth)
 	case reflect.Struct:
 		var n int64
-		for i := range v.NumField() {
-			n += w.inner(v.Field(i), depth+1)
+		for _, field := range v.Fields() {
+			n += w.inner(field, depth+1)
 		}
 		return n
 	case reflect.Pointer:
@@ -154,8 +154,8 @@ func flatParts(t reflect.Type) bool {
 	if t.Kind() == reflect.Array {
 		return flat(t.Elem())
 	}
-	for i := range t.NumField() {
-		if !flat(t.Field(i).Type) {
+	for field := range t.Fields() {
+		if !flat(field.Type) {
 			return false
 		}
 	}

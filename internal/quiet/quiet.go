@@ -26,7 +26,7 @@ type state struct {
 	skipped int
 }
 
-// New returns a Logger that writes to to (nil: nowhere), each cause at most once within every.
+// New returns a Logger that writes to the logger to (nil: nowhere), each cause at most once within every.
 func New(to *slog.Logger, every time.Duration) *Logger {
 	if to == nil {
 		to = slog.New(slog.DiscardHandler)

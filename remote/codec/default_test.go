@@ -49,8 +49,6 @@ func kept[V any](t *testing.T, v V) {
 	require.Equal(t, map[string]V{"": v, "k": v}, roundTrip(t, map[string]V{"": v, "k": v}))
 }
 
-func ptr[V any](v V) *V { return &v }
-
 func TestDefault_Numbers(t *testing.T) {
 	t.Parallel()
 	kept(t, []int64{math.MinInt64, -1 << 53, -25, -1, 0, 23, 24, 255, 256, 65536, 1 << 32, math.MaxInt64})
@@ -100,9 +98,9 @@ func TestDefault_NilAndEmptyDiffer(t *testing.T) {
 	kept(t, map[string]int(nil))
 	kept(t, map[string]int{})
 	kept(t, (*int)(nil))
-	kept(t, ptr(0))
-	kept(t, ptr(ptr("")))
-	kept(t, []*bool{ptr(true), nil, ptr(false)})
+	kept(t, new(0))
+	kept(t, new(new("")))
+	kept(t, []*bool{new(true), nil, new(false)})
 	kept(t, any(nil))
 	kept(t, (*user)(nil))
 }

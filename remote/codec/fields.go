@@ -25,9 +25,8 @@ type field struct {
 // the struct tags to look at, the first one that is there decides.
 func fieldsOf(t reflect.Type, tags ...string) []field {
 	fields := make([]field, 0, t.NumField())
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if !f.IsExported() && !(f.Anonymous && behind(f.Type).Kind() == reflect.Struct) {
+	for f := range t.Fields() {
+		if !f.IsExported() && (!f.Anonymous || behind(f.Type).Kind() != reflect.Struct) {
 			continue
 		}
 		tag := tagOf(f, tags)

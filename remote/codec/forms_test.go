@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
@@ -167,7 +168,7 @@ func TestDefault_KeepsOrRefusesCombinations(t *testing.T) {
 			return
 		}
 		for i := from; i < len(selfMarshalers); i++ {
-			choose(i+1, append(chosen[:len(chosen):len(chosen)], selfMarshalers[i]))
+			choose(i+1, append(slices.Clip(chosen), selfMarshalers[i]))
 		}
 	}
 	choose(0, nil)

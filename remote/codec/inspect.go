@@ -147,8 +147,7 @@ func lender(t reflect.Type, form forms) reflect.Type {
 		return nil
 	}
 	kept := len(cborFields(t))
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if !f.Anonymous || !lends(behind(f.Type), form) {
 			continue
 		}

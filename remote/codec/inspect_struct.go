@@ -70,8 +70,8 @@ func hides(t reflect.Type) bool {
 			return false
 		}
 	}
-	for i := range t.NumField() {
-		if f := t.Field(i); !f.IsExported() && f.Name != "_" {
+	for f := range t.Fields() {
+		if !f.IsExported() && f.Name != "_" {
 			return true
 		}
 	}

@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -119,7 +118,7 @@ func client(t testing.TB, srv *redisserver.Server) *redis.Client {
 func instance(t testing.TB, srv *redisserver.Server, s *source, change ...func(*tiered.Options[Value])) *tiered.Cache[Value] {
 	t.Helper()
 	opts := tiered.Options[Value]{
-		Load: s.load, LocalBytes: 8 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Load: s.load, LocalBytes: 8 << 20, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {
 		f(&opts)
