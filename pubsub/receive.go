@@ -99,6 +99,10 @@ func (b *Bus) connect() (*subscription, error) {
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed { // since the list was made: Stop could not close what it did not know
+		s.close()
+		return nil, ErrClosed
+	}
 	b.current = s
 	b.sessions++
 	// Whoever joined since the list was made is not in it.

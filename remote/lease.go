@@ -24,9 +24,9 @@ func NewToken() Token {
 type Seen string
 
 const (
-	// Wanted: a value that is there is the answer.
+	// Wanted says that a value that is there is the answer.
 	Wanted Seen = ""
-	// Unwanted: it loads whatever is there, and takes the lease from whoever holds it.
+	// Unwanted says that it loads whatever is there, and takes the lease from whoever holds it.
 	Unwanted Seen = "*"
 )
 
