@@ -40,7 +40,7 @@ func BenchmarkLocalHit(b *testing.B) {
 
 	c, err := New(newRedis(b).client(b), "users", Options[benchUser]{
 		Load:   func(context.Context, string) (benchUser, error) { return user, nil },
-		Logger: quietLog(), MaxStaleness: time.Hour, LocalTTL: time.Hour,
+		Logger: quietLog(), LocalTTL: time.Hour, TTL: time.Hour,
 	})
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = c.Close() })

@@ -34,6 +34,7 @@ type Cache[V any] struct {
 	reads   *remote.Store // on the bus' data client
 	writes  *remote.Store // on its control client
 	gate    *gate
+	breaker breaker
 	flights flights[V]
 	waiters waiters
 	pending *pending
@@ -53,6 +54,7 @@ type Cache[V any] struct {
 	readyHas  atomic.Uint32
 	redisBack chan struct{} // a word for retryLoop at each good heartbeat; room for one
 
+	slots      chan struct{} // a slot for each load without a lease; nil without MaxLoads
 	courtesies chan struct{} // a slot for each releaseLater on its way
 	mu         sync.Mutex    // protects stopped, and background's growing
 	stopped    bool
@@ -121,6 +123,9 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 		ready:      make(chan struct{}),
 		redisBack:  make(chan struct{}, 1),
 		courtesies: make(chan struct{}, maxCourtesies),
+	}
+	if opts.MaxLoads > 0 {
+		c.slots = make(chan struct{}, opts.MaxLoads)
 	}
 	c.flights.seed = maphash.MakeSeed()
 	c.flights.take, c.flights.live, c.flights.run = c.ticket, store.Live, c.fly

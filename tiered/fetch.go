@@ -54,7 +54,7 @@ func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
 	case c.pending.has(f.key):
 		// An invalidation of ours has not reached Redis: what is there may be what it should have deleted.
 		return c.loadAlone(f, nowhere)
-	case !o.open:
+	case !o.open || !c.breaker.allow():
 		return c.loadAlone(f, inLocal)
 	case f.refresh:
 		return c.fetchLeased(f, b, o, remote.Unwanted)
@@ -112,9 +112,8 @@ func (c *Cache[V]) readRemote(f *flight[V], b *budget) (raw []byte, err error) {
 		}
 		return err
 	})
-	switch {
+	switch c.trip(f.key, "read", err); {
 	case err != nil:
-		c.redisFailed("read", err)
 	case raw == nil:
 		c.count.remoteMisses.Add(1)
 	}
@@ -177,9 +176,7 @@ func (c *Cache[V]) acquire(f *flight[V], b *budget, token remote.Token, seen rem
 		l, err = c.reads.Acquire(ctx, f.key, token, seen, leaseTTL, c.bus.inbox())
 		return err
 	})
-	if err != nil {
-		c.redisFailed("lease", err)
-	}
+	c.trip(f.key, "lease", err)
 	return l, err
 }
 
@@ -280,9 +277,8 @@ func (c *Cache[V]) fill(f *flight[V], b *budget, token remote.Token, env remote.
 			return err
 		})
 	}
-	switch {
+	switch c.trip(f.key, "fill", err); {
 	case err != nil:
-		c.redisFailed("fill", err)
 		c.releaseLater(f.key, token)
 		return true
 	case !stored:
@@ -337,6 +333,11 @@ func (c *Cache[V]) loadAlone(f *flight[V], keep keeping) (V, error) {
 		var zero V
 		return zero, ErrNotFound
 	}
+	if err := c.loadSlot(); err != nil {
+		var zero V
+		return zero, err
+	}
+	defer c.freeLoadSlot()
 	v, err := c.callLoader(f, 0, nil)
 	absent := errors.Is(err, ErrNotFound)
 	if absent {
@@ -375,6 +376,21 @@ func (c *Cache[V]) jitter(d time.Duration) time.Duration {
 		return d
 	}
 	return d - time.Duration(rand.Float64()*c.opts.Jitter*float64(d))
+}
+
+// trip takes the outcome of a flight's trip to Redis.
+func (c *Cache[V]) trip(key, what string, err error) {
+	if err != nil {
+		c.redisFailed(what, err)
+	}
+	switch {
+	case !unreachable(err):
+		if !errors.Is(err, errBudget) {
+			c.breaker.worked()
+		}
+	case c.ctx.Err() == nil && c.breaker.failed(key):
+		c.logger.Log(levelWarn, "breaker", "tandem: Redis does not answer reads, leaving it alone for a while", "cache", c.name, "error", err)
+	}
 }
 
 func (c *Cache[V]) redisFailed(what string, err error) {

@@ -48,6 +48,39 @@ func (c *Cache[V]) callLoader(f *flight[V], interval time.Duration, every func()
 	}
 }
 
+// loadSlot waits until fewer than MaxLoads loads without a lease are under way: ErrLoadTimeout after LoadTimeout, and
+// ErrClosed. Those who wait for the flight leave it when their own contexts end.
+func (c *Cache[V]) loadSlot() error {
+	if c.slots == nil {
+		return nil
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	var late <-chan time.Time
+	if c.opts.LoadTimeout > 0 {
+		timer := time.NewTimer(c.opts.LoadTimeout)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-late:
+		return ErrLoadTimeout
+	case <-c.ctx.Done():
+		return ErrClosed
+	}
+}
+
+func (c *Cache[V]) freeLoadSlot() {
+	if c.slots != nil {
+		<-c.slots
+	}
+}
+
 // loadContext ends after LoadTimeout and when the cache is closed.
 func (c *Cache[V]) loadContext(values context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(values)

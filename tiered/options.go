@@ -36,6 +36,7 @@ const (
 	minStaleness     = 50 * time.Millisecond
 	minDuration      = time.Millisecond // Redis' resolution
 	maxMaxEntryBytes = 512 << 20        // Redis' limit for a string
+	maxMaxLoads      = 1_000_000
 	maxDuration      = 10 * 365 * 24 * time.Hour
 )
 
@@ -77,6 +78,10 @@ type Options[V any] struct {
 	MaxStaleness time.Duration
 	// LoadTimeout bounds a call of the loader. Zero: 10 seconds. Off: no bound.
 	LoadTimeout time.Duration
+	// MaxLoads bounds how many loads without a lease run at once in this process: those of a time in which Redis is away, when
+	// nothing else keeps every instance from asking the source for everything. The others wait, LoadTimeout at most. Up to
+	// 1,000,000. Zero: no bound.
+	MaxLoads int
 	// RedisTimeout bounds what one Get, Set or Invalidate spends on waiting for Redis in all. Zero: 250 ms.
 	RedisTimeout time.Duration
 	// LeaseWait is how long a Get waits for another instance that is loading the same key, before it loads by itself and
@@ -143,6 +148,9 @@ func (o Options[V]) validate() error {
 	v.duration("CloseTimeout", o.CloseTimeout, minDuration, "", false)
 	if !(o.Jitter < 1) || math.IsInf(o.Jitter, 0) {
 		v.fail("Jitter", o.Jitter, "must be below 1")
+	}
+	if o.MaxLoads < 0 || o.MaxLoads > maxMaxLoads {
+		v.fail("MaxLoads", o.MaxLoads, fmt.Sprintf("must be from 0 to %d", maxMaxLoads))
 	}
 	if o.LocalBytes < local.MinBytes {
 		v.fail("LocalBytes", o.LocalBytes, fmt.Sprintf("must be at least %d", local.MinBytes))

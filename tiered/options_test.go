@@ -50,6 +50,7 @@ func TestEachBadOption(t *testing.T) {
 	t.Parallel()
 	rdb := newRedis(t).client(t)
 	for name, change := range map[string]func(*Options[int]){
+		"MaxLoads":      func(o *Options[int]) { o.MaxLoads = -1 },
 		"Jitter":        func(o *Options[int]) { o.Jitter = math.NaN() },
 		"MaxStaleness":  func(o *Options[int]) { o.MaxStaleness = 49 * time.Millisecond },
 		"TTL":           func(o *Options[int]) { o.TTL = math.MaxInt64 },

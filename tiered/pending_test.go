@@ -211,6 +211,40 @@ func TestRedisDownAndBack(t *testing.T) {
 	require.EqualValues(t, 2, f[1].Stats().Sessions)
 }
 
+// While Redis is away, nothing but MaxLoads stands between the readers and the source.
+func TestMaxLoads(t *testing.T) {
+	t.Parallel()
+	r := newRedis(t)
+	r.Close()
+	gate := make(chan struct{})
+	var running, most atomic.Int64
+	c := lazyInstance(t, r, newSource(), func(o *Options[int]) {
+		o.MaxLoads = 3
+		o.Load = func(context.Context, string) (int, error) {
+			if n := running.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			<-gate
+			running.Add(-1)
+			return 1, nil
+		}
+	})
+	var all []<-chan result
+	for i := range 20 {
+		all = append(all, getAsync(soon(t), c, keyName(i)))
+	}
+	eventually(t, "three run", func() bool { return running.Load() == 3 })
+	short, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	_, err := c.Get(short, "late")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "who waits obeys its own context")
+	close(gate)
+	for _, ch := range all {
+		require.Equal(t, result{val: 1}, wait(t, "all", ch))
+	}
+	require.LessOrEqual(t, most.Load(), int64(3))
+}
+
 // C5 in small: with Redis gone a Get costs its load, and Set and Invalidate say so.
 func TestStartingWithoutRedis(t *testing.T) {
 	t.Parallel()

@@ -33,6 +33,8 @@ type Stats struct {
 
 	Commands    uint64 // commands sent to Redis for this cache, heartbeats not included
 	RedisErrors uint64 // of which failed
+
+	BreakerOpened uint64 // times that reads were kept from a Redis that did not answer them
 }
 
 // Stats returns the counters.
@@ -48,6 +50,7 @@ func (c *Cache[V]) Stats() Stats {
 		Sets: n.sets.Load(), Invalidated: n.invalidated.Load(), Received: n.received.Load(),
 		Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(),
 		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),
+		BreakerOpened: c.breaker.opened.Load(),
 	}
 }
 
@@ -58,6 +61,8 @@ type Health struct {
 	LocalTrusted bool
 	// RemoteTrusted says that Redis took a heartbeat within MaxStaleness. If not, values are loaded and not stored in Redis.
 	RemoteTrusted bool
+	// BreakerOpen says that Redis does not answer reads although it takes heartbeats, and is left alone but for a probe.
+	BreakerOpen bool
 	// ProofAge is how long ago the instance last heard itself, zero if it never did in this session.
 	ProofAge time.Duration
 	// RedisError is why the last heartbeat failed, nil if it did not.
@@ -76,6 +81,7 @@ func (c *Cache[V]) Health() Health {
 	}
 	o := c.gate.look()
 	h.RemoteTrusted, h.RedisError = o.open, o.err
+	h.BreakerOpen = c.breaker.isOpen()
 	h.PendingKeys, h.PendingAll = c.pending.size()
 	return h
 }

@@ -190,6 +190,20 @@ var mutants = []mutant{
 		pkg:  "./tiered", run: "TestGate",
 	},
 	{
+		name: "breaker: it never opens",
+		file: "tiered/breaker.go",
+		old:  "	b.rest = firstRest\n",
+		new:  "	b.failures = 0\n",
+		pkg:  "./tiered", run: "TestReadsThatHangOpenTheBreaker",
+	},
+	{
+		name: "loads: without a bound while Redis is away",
+		file: "tiered/fetch.go",
+		old:  "	if err := c.loadSlot(); err != nil {\n		var zero V\n		return zero, err\n	}\n",
+		new:  "	if c.slots != nil {\n		c.slots = make(chan struct{}, 1000)\n		c.slots <- struct{}{}\n	}\n",
+		pkg:  "./tiered", run: "TestMaxLoads",
+	},
+	{
 		name: "listener: messages are not applied",
 		file: "tiered/listener.go",
 		old:  "			c.evict(key)\n",

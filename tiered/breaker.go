@@ -1,0 +1,104 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/mono"
+)
+
+const (
+	// tripAfter is how many keys in a row must find Redis unreachable. Different keys, because one whose value is too large
+	// to arrive in time says nothing about the others.
+	tripAfter = 3
+	// firstRest and maxRest are how long it is left alone before one flight tries again.
+	firstRest = 100 * time.Millisecond
+	maxRest   = 2 * time.Second
+)
+
+// breaker keeps flights from waiting for Redis when the connections that they use do not work although the heartbeat's do.
+// (Where neither does, the gate is closed already.) While it is open, one flight in each rest is let through to try.
+//
+// It is ours and not a library's because it has to share the gate's idea of what an outage is, and because the core links
+// nothing but its two tiers.
+type breaker struct {
+	// troubled is whether there is anything to reset: what a trip that worked looks at, and nothing more.
+	troubled atomic.Bool
+	opened   atomic.Uint64 // how often
+
+	mu       sync.Mutex // protects what follows
+	failures int
+	lastKey  string
+	rest     time.Duration // zero while it is closed
+	until    int64         // by mono: when the next flight may try
+}
+
+// allow reports whether a flight may go to Redis. While the breaker is open, the flight that is allowed is the probe.
+func (b *breaker) allow() bool {
+	if !b.troubled.Load() {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rest == 0 {
+		return true
+	}
+	now := mono.Now()
+	if now < b.until {
+		return false
+	}
+	b.until = now + int64(b.rest) // the next one, should this one never tell
+	return true
+}
+
+// worked says that Redis has answered, whatever it said.
+func (b *breaker) worked() {
+	if !b.troubled.Load() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures, b.lastKey, b.rest = 0, "", 0
+	b.troubled.Store(false)
+}
+
+// failed says that a trip for key found Redis unreachable, and reports whether that has opened the breaker.
+func (b *breaker) failed(key string) (opens bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.troubled.Store(true)
+	if b.rest > 0 {
+		b.rest = min(2*b.rest, maxRest)
+		b.until = mono.Now() + int64(b.rest)
+		return false
+	}
+	if key == b.lastKey {
+		return false
+	}
+	b.lastKey = key
+	if b.failures++; b.failures < tripAfter {
+		return false
+	}
+	b.rest = firstRest
+	b.until = mono.Now() + int64(b.rest)
+	b.opened.Add(1)
+	return true
+}
+
+func (b *breaker) isOpen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rest > 0
+}
+
+// unreachable reports whether an error of a trip means that Redis did not answer. What Redis itself says (out of memory, no
+// permission, a wrong type) is an answer.
+func unreachable(err error) bool {
+	var reply redis.Error
+	return err != nil && !errors.As(err, &reply) && !errors.Is(err, errBudget) && !errors.Is(err, context.Canceled)
+}

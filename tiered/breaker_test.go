@@ -1,0 +1,105 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+func TestBreakerOpensAfterSeveralKeys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var b breaker
+		for range 10 {
+			require.False(t, b.failed("poison"), "one key says nothing about the others")
+		}
+		require.True(t, b.allow())
+		require.False(t, b.failed("b"))
+		require.True(t, b.failed("c"))
+		require.False(t, b.allow())
+		require.True(t, b.isOpen())
+
+		time.Sleep(firstRest)
+		require.True(t, b.allow(), "the probe")
+		require.False(t, b.allow(), "one at a time")
+		require.False(t, b.failed("d"))
+		time.Sleep(firstRest)
+		require.False(t, b.allow(), "the rest doubles")
+		time.Sleep(firstRest)
+		require.True(t, b.allow())
+		b.worked()
+		require.True(t, b.allow())
+		require.False(t, b.isOpen())
+		require.False(t, b.failed("e"))
+		require.EqualValues(t, 1, b.opened.Load())
+
+		b.worked()
+		for range 20 {
+			b.failed("x")
+			b.failed("y")
+		}
+		require.False(t, b.allow())
+		time.Sleep(maxRest)
+		require.True(t, b.allow(), "the rest is bounded")
+		time.Sleep(maxRest)
+		require.True(t, b.allow(), "a probe that never tells does not keep it shut")
+	})
+}
+
+func TestWhatCountsAsUnreachable(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{io.EOF, context.DeadlineExceeded, errors.New("dial tcp: connection refused"), redis.ErrPoolTimeout} {
+		require.True(t, unreachable(err), "%v", err)
+	}
+	for _, err := range []error{nil, redis.Nil, errBudget, context.Canceled, replyError("OOM command not allowed")} {
+		require.False(t, unreachable(err), "%v", err)
+	}
+}
+
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+func (replyError) RedisError()     {}
+
+// The heartbeat gets through, reads do not: the first few Gets wait, the others do not.
+func TestReadsThatHangOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	r, s := newRedis(t), newSource()
+	c := instance(t, r, s, func(o *Options[int]) { o.RedisTimeout = 100 * time.Millisecond })
+	get(t, c, "warm")
+	release := make(chan struct{})
+	r.intercept(func(cmd string, args []string) error {
+		if cmd == "HGET" {
+			<-release
+		}
+		return nil
+	})
+	began := time.Now()
+	const keys = 100
+	for i := range keys {
+		require.Equal(t, 0, get(t, c, keyName(i)))
+	}
+	require.Less(t, time.Since(began), keys*c.opts.RedisTimeout/4)
+	h := c.Health()
+	require.True(t, h.RemoteTrusted && h.BreakerOpen)
+	require.EqualValues(t, 1, c.Stats().BreakerOpened)
+
+	close(release)
+	r.up()
+	i := keys
+	eventually(t, "a probe closes it", func() bool {
+		i++
+		get(t, c, keyName(i))
+		return !c.Health().BreakerOpen
+	})
+	s.write("after")
+	fills := c.Stats().Fills
+	require.Equal(t, 1, get(t, c, "after"))
+	require.Equal(t, fills+1, c.Stats().Fills)
+}
