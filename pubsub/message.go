@@ -79,7 +79,7 @@ func field(b []byte, s string) []byte {
 	return append(b, ',')
 }
 
-// Batches splits keys so that each part fits into one message.
+// Batches splits keys so that each part fits into one message. No part is empty.
 func Batches(keys []string) [][]string {
 	var out [][]string
 	start, size := 0, 0
@@ -91,7 +91,10 @@ func Batches(keys []string) [][]string {
 		}
 		size += n
 	}
-	return append(out, keys[start:])
+	if start < len(keys) {
+		out = append(out, keys[start:])
+	}
+	return out
 }
 
 // Parse reads a message. For anything else, and for any that is over a bound, it returns an error that wraps ErrMessage;

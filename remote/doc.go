@@ -12,9 +12,9 @@
 // The entry's hash has three fields for each schema (a codec's name and the fingerprint of the value's type), so that two
 // releases whose value types differ can run side by side without replacing each other's entries:
 //
-//	cbor.3f2a90c1d4e5b687      the envelope
-//	cbor.3f2a90c1d4e5b687.l    the lease: when it expires in Redis time (13 digits, ms), a colon, 32 hex digits of token
-//	cbor.3f2a90c1d4e5b687.w    the private channels of instances that wait for the lease's holder, space-separated
+//	cbor-1.3f2a90c1d4e5b687      the envelope
+//	cbor-1.3f2a90c1d4e5b687.l    the lease: when it expires in Redis time (13 digits, ms), a colon, 32 hex digits of token
+//	cbor-1.3f2a90c1d4e5b687.w    the private channels of instances that wait for the lease's holder, space-separated
 //
 // The lease lives beside the value and nowhere else. So deleting the one key is a complete invalidation: the value is
 // gone, and with it the right of every load under way to store what it has read before. The key always has a TTL.
