@@ -57,7 +57,12 @@ func (b *Bus) beat(patience time.Duration) error {
 	if err == nil && len(reply) != len(keys) {
 		err = fmt.Errorf("beat.lua answered %d values, want %d", len(reply), len(keys))
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for i, m := range members {
+		if m.left {
+			continue
+		}
 		r := report
 		if r.Err = err; err == nil {
 			r.RedisNow, r.Version, r.Err = parseBeat(reply[0], reply[i+1])

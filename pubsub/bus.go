@@ -65,10 +65,15 @@ type Bus struct {
 type channel struct {
 	members   []*member
 	confirmed bool // on the current connection
-	leaving   int  // unsubscriptions that were sent and not yet confirmed
+	// asked and leaving are the subscriptions and unsubscriptions of this connection that are not confirmed yet. The channel
+	// counts as confirmed when both are zero again and it has members: before that, a confirmation is of an earlier request.
+	asked, leaving int
 }
 
-type member struct{ Topic }
+type member struct {
+	Topic
+	left bool
+}
 
 // New returns a bus on client, which stays the caller's and must be one of its own: see internal/redisclient for why. db is
 // the logical database that client has selected. The bus connects when the first member joins.
@@ -128,7 +133,8 @@ func (b *Bus) Join(t Topic) (leave func(), err error) {
 	case c.confirmed:
 		m.Handler.Begin()
 	case b.current != nil && len(c.members) == 1:
-		b.current.ask(t.Channel)
+		c.asked++
+		b.current.requestLocked(request{channel: t.Channel})
 	}
 	b.Kick()
 	return sync.OnceFunc(func() { b.leave(m) }), nil
@@ -137,6 +143,7 @@ func (b *Bus) Join(t Topic) (leave func(), err error) {
 func (b *Bus) leave(m *member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	m.left = true
 	c := b.channels[m.Channel]
 	for i, other := range c.members {
 		if other == m {
@@ -145,17 +152,19 @@ func (b *Bus) leave(m *member) {
 		}
 	}
 	b.setBoundLocked()
-	if len(c.members) > 0 {
-		return
-	}
-	if b.current == nil {
+	switch {
+	case len(c.members) > 0:
+	case !c.confirmed && c.asked == 0 && c.leaving == 0:
 		delete(b.channels, m.Channel)
-		return
+	default:
+		// It stays in the map until Redis has confirmed, so that the confirmation is known to be asked for. While the
+		// connection is being made, connect gives the channel up.
+		c.confirmed = false
+		if b.current != nil {
+			c.leaving++
+			b.current.requestLocked(request{channel: m.Channel, leave: true})
+		}
 	}
-	// The channel stays in the map until Redis has confirmed, so that the confirmation is known to be asked for.
-	c.leaving++
-	c.confirmed = false
-	b.current.drop(m.Channel)
 }
 
 // Kick asks for a heartbeat now. It does not wait.

@@ -86,7 +86,7 @@ func Batches(keys []string) [][]string {
 	for i, key := range keys {
 		n := len(key) + 8
 		if i-start == MaxKeys || (size+n > MaxMessageBytes/2 && i > start) {
-			out = append(out, keys[start:i])
+			out = append(out, keys[start:i:i])
 			start, size = i, 0
 		}
 		size += n

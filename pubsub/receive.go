@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,6 +16,9 @@ import (
 // errSilence is why a session ends on which nothing arrives, not even the bus' own heartbeats.
 var errSilence = errors.New("silence on the subscription")
 
+// writePatience bounds a write to a peer that has stopped reading; closing the connection waits for it.
+const writePatience = 250 * time.Millisecond
+
 // subscription is one connection.
 type subscription struct {
 	bus *Bus
@@ -22,6 +26,19 @@ type subscription struct {
 	// ctx opens no connection: go-redis would otherwise reconnect and subscribe again by itself, and a hole in the stream
 	// would look like none.
 	ctx context.Context //nolint:containedctx // marks every later call on ps
+
+	private bool // the private channel is confirmed; guarded by the bus' lock
+
+	over     chan struct{} // closed by close
+	closing  sync.Once
+	requests []request     // not sent yet, in the order of the decisions; guarded by the bus' lock
+	wake     chan struct{} // has room for one: there are requests
+}
+
+// request is a subscription to be made or given up on a running connection.
+type request struct {
+	channel string
+	leave   bool
 }
 
 // receiveLoop keeps a subscription until Close: connect, receive until the first doubt, tell the members, connect again.
@@ -51,6 +68,9 @@ func (b *Bus) session() (err error) {
 	if err != nil {
 		return err
 	}
+	var writer sync.WaitGroup
+	writer.Go(s.writeLoop)
+	defer writer.Wait()
 	// go-redis asserts the types of what it reads, so bytes that are not Redis' protocol can panic in it.
 	defer func() {
 		if p := recover(); p != nil {
@@ -72,15 +92,15 @@ func (b *Bus) session() (err error) {
 
 // connect dials, and asks for the private channel and every topic's in one command.
 func (b *Bus) connect() (*subscription, error) {
-	s := &subscription{bus: b, ps: b.client.Subscribe(b.ctx), ctx: redisclient.WithoutDial(b.ctx)}
+	s := &subscription{
+		bus: b, ps: b.client.Subscribe(b.ctx), ctx: redisclient.WithoutDial(b.ctx),
+		over: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
 
 	b.mu.Lock()
 	channels := []string{b.inbox}
 	for name, c := range b.channels {
-		if len(c.members) == 0 {
-			delete(b.channels, name)
-			continue
-		}
+		c.asked++
 		channels = append(channels, name)
 	}
 	closed := b.closed
@@ -94,6 +114,7 @@ func (b *Bus) connect() (*subscription, error) {
 	defer cancel()
 	if err := s.ps.Subscribe(ctx, channels...); err != nil {
 		s.close()
+		b.endAll(err)
 		return nil, err
 	}
 
@@ -105,31 +126,66 @@ func (b *Bus) connect() (*subscription, error) {
 	}
 	b.current = s
 	b.sessions++
-	// Whoever joined since the list was made is not in it.
-	asked := make(map[string]bool, len(channels))
-	for _, name := range channels {
-		asked[name] = true
-	}
-	for name := range b.channels {
-		if !asked[name] {
-			s.ask(name)
+	// Some may have joined since the list was made, and some left.
+	for name, c := range b.channels {
+		switch {
+		case c.asked == 0:
+			c.asked++
+			s.requestLocked(request{channel: name})
+		case len(c.members) == 0:
+			c.leaving++
+			s.requestLocked(request{channel: name, leave: true})
 		}
 	}
 	return s, nil
 }
 
-// ask and drop send a command whose confirmation the receiver gets. A failure to send shows as an error there as well.
-func (s *subscription) ask(channel string) { _ = s.ps.Subscribe(s.writeContext(), channel) }
+// requestLocked has r sent after those before it. The bus' lock is held where it is decided and not where it is sent, which
+// can block on a peer that has stopped reading.
+func (s *subscription) requestLocked(r request) {
+	s.requests = append(s.requests, r)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
 
-func (s *subscription) drop(channel string) { _ = s.ps.Unsubscribe(s.writeContext(), channel) }
-
-// writeContext bounds a write to a connection whose peer has stopped reading. It is short because the bus' lock is held.
-func (s *subscription) writeContext() context.Context {
-	return redisclient.Deadline(s.ctx, time.Now().Add(100*time.Millisecond))
+// writeLoop sends requests until the subscription is over. The receiver gets their confirmations; a failure to send breaks
+// the connection, which it notices as well.
+func (s *subscription) writeLoop() {
+	for {
+		select {
+		case <-s.wake:
+		case <-s.over:
+			return
+		}
+		s.bus.mu.Lock()
+		requests := s.requests
+		s.requests = nil
+		s.bus.mu.Unlock()
+		for _, r := range requests {
+			ctx := redisclient.Deadline(s.ctx, time.Now().Add(min(s.bus.interval(), writePatience)))
+			var err error
+			if r.leave {
+				err = s.ps.Unsubscribe(ctx, r.channel)
+			} else {
+				err = s.ps.Subscribe(ctx, r.channel)
+			}
+			if err != nil {
+				s.close()
+				return
+			}
+		}
+	}
 }
 
 // close is safe to call twice.
-func (s *subscription) close() { _ = s.ps.Close() }
+func (s *subscription) close() {
+	s.closing.Do(func() {
+		close(s.over)
+		_ = s.ps.Close()
+	})
+}
 
 // receive waits for the next message. Every error is the end: go-redis cannot be asked to go on after one without its
 // reconnecting or losing its place.
@@ -157,7 +213,7 @@ func (s *subscription) apply(received any) error {
 		b.applyTopic(m.Channel, m.Payload)
 		return nil
 	case *redis.Subscription:
-		return b.applySubscription(m)
+		return s.applySubscription(m)
 	case *redis.Pong:
 		return nil
 	default:
@@ -165,33 +221,34 @@ func (s *subscription) apply(received any) error {
 	}
 }
 
-func (b *Bus) applySubscription(m *redis.Subscription) error {
-	c := b.channels[m.Channel]
+// applySubscription takes a confirmation. One that was not asked for ends the session: a second one for a channel means a
+// reconnection that we did not make, and an unsubscription silence from here on.
+func (s *subscription) applySubscription(m *redis.Subscription) error {
+	b, c := s.bus, s.bus.channels[m.Channel]
 	switch {
-	case m.Channel == b.inbox && m.Kind == "subscribe":
+	case m.Channel == b.inbox && m.Kind == "subscribe" && !s.private:
+		s.private = true
 		b.Kick()
 		return nil
-	case m.Kind == "subscribe" && (c == nil || len(c.members) == 0 || c.leaving > 0):
-		// Everybody left before this was confirmed. If somebody has joined since, the confirmation that counts comes after
-		// that of the unsubscription in between.
-		return nil
-	case m.Kind == "subscribe" && !c.confirmed:
+	case m.Kind == "subscribe" && c != nil && c.asked > 0:
+		c.asked--
+	case m.Kind == "unsubscribe" && c != nil && c.leaving > 0:
+		c.leaving--
+	default:
+		return fmt.Errorf("unexpected %s of %s", m.Kind, m.Channel)
+	}
+	switch {
+	case c.asked > 0 || c.leaving > 0:
+	case len(c.members) == 0:
+		delete(b.channels, m.Channel)
+	case m.Kind == "subscribe":
 		c.confirmed = true
 		for _, member := range c.members {
 			member.Handler.Begin()
 		}
 		b.Kick()
-		return nil
-	case m.Kind == "unsubscribe" && c != nil && c.leaving > 0:
-		if c.leaving--; len(c.members) == 0 && c.leaving == 0 {
-			delete(b.channels, m.Channel)
-		}
-		return nil
-	default:
-		// A repeat for a confirmed channel means a reconnection that we did not make; an unsubscription that nobody asked
-		// for means silence from here on.
-		return fmt.Errorf("unexpected %s of %s", m.Kind, m.Channel)
 	}
+	return nil
 }
 
 func (b *Bus) applyTopic(name, payload string) {
@@ -258,7 +315,7 @@ func (b *Bus) endAll(reason error) {
 				member.Handler.End(reason)
 			}
 		}
-		c.confirmed, c.leaving = false, 0
+		c.confirmed, c.asked, c.leaving = false, 0, 0
 		if len(c.members) == 0 {
 			delete(b.channels, name)
 		}

@@ -16,8 +16,8 @@ type Topic struct {
 	Handler Handler
 }
 
-// Handler is what a member does with what the bus hears. Its methods are called under the bus' lock, one at a time except
-// for Beat: they must return fast, do no I/O, and call no method of the bus but Kick.
+// Handler is what a member does with what the bus hears. Its methods are called under the bus' lock, one at a time, and not
+// after the member has left: they must return fast, do no I/O, and call no method of the bus but Kick.
 type Handler interface {
 	// Begin says that the channel is confirmed on a new connection: from here on every message is heard.
 	Begin()
@@ -29,7 +29,7 @@ type Handler interface {
 	Message(m Message)
 	// Unreadable says that something arrived on the channel that Parse refuses.
 	Unreadable(err error)
-	// Beat reports a heartbeat's outcome. It is called on another goroutine than the others, and without the bus' lock.
+	// Beat reports a heartbeat's outcome, in the order of the heartbeats.
 	Beat(b BeatReport)
 }
 

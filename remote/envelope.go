@@ -13,14 +13,14 @@ import (
 //	0   2  "TD"
 //	2   1  format, 1
 //	3   1  flags: bit 0 known not to exist; the others must be zero
-//	4   8  xxHash64 of bytes 0 to 3, of all from 12 on, and of the entry's key
+//	4   8  xxHash64 of bytes 0 to 3, the length of the entry's key (4 bytes), the key, and all from byte 12 on
 //	12  8  epoch of the cache when the load began
 //	20  8  fingerprint of the value's type
 //	28  8  when the load began, in ms of Redis time
 //	36  8  when the entry expires, in ms of Redis time
 //	44  1  length of the codec's name
 //	45  n  codec's name
-//	..     payload
+//	..     payload; empty if the key is known not to exist
 //
 // The checksum covers the key, so that an envelope that was copied or renamed to another key is foreign there.
 const (
@@ -68,10 +68,14 @@ type Envelope struct {
 	Payload []byte
 }
 
-// Encode returns the envelope's bytes for the entry of key, or an error if the codec's name cannot be stored.
+// Encode returns the envelope's bytes for the entry of key, or an error if the codec's name cannot be stored or an absent
+// key has a payload.
 func (e Envelope) Encode(key string) ([]byte, error) {
 	if n := len(e.Schema.Codec); n == 0 || n > MaxCodecName {
 		return nil, fmt.Errorf("codec name %.32q: it must have 1 to %d bytes", e.Schema.Codec, MaxCodecName)
+	}
+	if e.Absent && len(e.Payload) > 0 {
+		return nil, fmt.Errorf("payload of %d bytes for a key that does not exist", len(e.Payload))
 	}
 	b := make([]byte, headerBytes, headerBytes+len(e.Schema.Codec)+len(e.Payload))
 	b[0], b[1], b[2] = 'T', 'D', envelopeFormat
@@ -103,6 +107,9 @@ func Decode(b []byte, key string) (Envelope, error) {
 	if n == 0 || n > MaxCodecName || len(b) < headerBytes+n {
 		return Envelope{}, fmt.Errorf("%w: codec name of %d bytes", ErrForeign, n)
 	}
+	if b[3]&flagAbsent != 0 && len(b) > headerBytes+n {
+		return Envelope{}, fmt.Errorf("%w: a payload for a key that does not exist", ErrForeign)
+	}
 	return Envelope{
 		Schema:  Schema{Codec: string(b[headerBytes : headerBytes+n]), Type: binary.BigEndian.Uint64(b[offType:])},
 		Absent:  b[3]&flagAbsent != 0,
@@ -118,7 +125,9 @@ func checksum(b []byte, key string) uint64 {
 	d.Reset()
 	// A Digest's Write does not fail.
 	_, _ = d.Write(b[:offChecksum])
-	_, _ = d.Write(b[offEpoch:])
+	// With its length before it, no byte of the key can be taken for one of the payload.
+	_, _ = d.Write(binary.BigEndian.AppendUint32(nil, uint32(len(key))))
 	_, _ = d.WriteString(key)
+	_, _ = d.Write(b[offEpoch:])
 	return d.Sum64()
 }

@@ -28,7 +28,7 @@ func ParseEpoch(s string) (uint64, error) {
 		return 0, fmt.Errorf("epoch %.32q: it must have 16 hex digits", s)
 	}
 	e, err := strconv.ParseUint(s, 16, 64)
-	if err != nil {
+	if err != nil || formatEpoch(e) != s { // scripts compare the text
 		return 0, fmt.Errorf("epoch %q: it must have 16 hex digits", s)
 	}
 	return e, nil

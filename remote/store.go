@@ -75,6 +75,5 @@ func (s *Store) InvalidateAll(ctx context.Context, message []byte) error {
 }
 
 func (s *Store) run(ctx context.Context, sc script.Script, keys []string, args ...any) *redis.Cmd {
-	s.commands.Add(1)
-	return sc.Run(ctx, s.client, keys, args...)
+	return sc.RunCounted(ctx, &s.commands, s.client, keys, args...)
 }

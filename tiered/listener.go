@@ -2,8 +2,7 @@ package tiered
 
 import "github.com/tandemcache/tandem/pubsub"
 
-// listener is what the cache does with what the bus hears. All but Beat runs on the bus' receiving goroutine, between one
-// message and the next: no I/O, no user code.
+// listener is what the cache does with what the bus hears, between one message and the next: no I/O, no user code.
 type listener[V any] struct{ c *Cache[V] }
 
 var _ pubsub.Handler = listener[int]{}

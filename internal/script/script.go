@@ -6,6 +6,7 @@ import (
 	"crypto/sha1" //nolint:gosec // G505: Redis names scripts by their SHA-1
 	"encoding/hex"
 	"strings"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -25,8 +26,16 @@ func New(source string) Script {
 // The client is told not to retry. go-redis sends a command again when the reply was lost, and a script that has run
 // already would run twice, with another instance's change in between: an old value or a deleted lease would come back.
 func (s Script) Run(ctx context.Context, c redis.UniversalClient, keys []string, args ...any) *redis.Cmd {
+	var sent atomic.Uint64
+	return s.RunCounted(ctx, &sent, c, keys, args...)
+}
+
+// RunCounted is Run, and adds the number of commands that it sends to sent.
+func (s Script) RunCounted(ctx context.Context, sent *atomic.Uint64, c redis.UniversalClient, keys []string, args ...any) *redis.Cmd {
+	sent.Add(1)
 	cmd := send(ctx, c, "evalsha", s.hash, keys, args)
 	if err := cmd.Err(); err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
+		sent.Add(1)
 		cmd = send(ctx, c, "eval", s.source, keys, args)
 	}
 	return cmd

@@ -10,7 +10,7 @@ local t = redis.call('TIME')
 local out = {t[1] * 1000 + math.floor(t[2] / 1000)}
 for i = 2, #KEYS do
   local version = redis.pcall('GET', KEYS[i])
-  if type(version) ~= 'string' then
+  if type(version) ~= 'string' or #version ~= 16 or string.find(version, '[^0-9a-f]') then
     redis.call('DEL', KEYS[i])
     redis.call('SET', KEYS[i], ARGV[3], 'PX', ARGV[4])
     version = ARGV[3]

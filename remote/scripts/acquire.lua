@@ -18,7 +18,7 @@ if type(value) == 'table' then
   value = false
 end
 local epoch = redis.pcall('GET', KEYS[2])
-if type(epoch) ~= 'string' then
+if type(epoch) ~= 'string' or #epoch ~= 16 or string.find(epoch, '[^0-9a-f]') then
   redis.call('DEL', KEYS[2])
   redis.call('SET', KEYS[2], ARGV[8], 'PX', ARGV[9])
   epoch = ARGV[8]

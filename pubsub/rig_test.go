@@ -1,0 +1,390 @@
+package pubsub
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/tandemcache/tandem/internal/redisclient"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for something that must happen.
+const patience = 10 * time.Second
+
+// lasting is a bound under which no session of a test ends for its silence, and no heartbeat is sent unless somebody asks.
+const lasting = time.Hour
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, patience, time.Millisecond, what)
+}
+
+// wire is a Dialer whose connections a test may watch, stop and break.
+type wire struct {
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// onDial, if set, is called before each dial, and may refuse it.
+	onDial atomic.Pointer[func(ctx context.Context) error]
+	// onWrite, if set, is called before each write.
+	onWrite atomic.Pointer[func(c *wireConn, b []byte)]
+
+	dialled, open atomic.Int64
+
+	mu    sync.Mutex
+	conns []*wireConn
+}
+
+func tcp(ctx context.Context, network, addr string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, addr)
+}
+
+func (w *wire) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if on := w.onDial.Load(); on != nil {
+		if err := (*on)(ctx); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := w.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	w.dialled.Add(1)
+	w.open.Add(1)
+	c := &wireConn{Conn: conn, of: w}
+	c.once = sync.OnceValue(func() error {
+		w.open.Add(-1)
+		return conn.Close()
+	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns = append(w.conns, c)
+	return c, nil
+}
+
+// subscriptions returns the connections that were used to subscribe, oldest first.
+func (w *wire) subscriptions() []*wireConn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(w.conns), func(c *wireConn) bool { return !c.subscribed.Load() })
+}
+
+// subscription returns the last of them.
+func (w *wire) subscription() *wireConn {
+	all := w.subscriptions()
+	if len(all) == 0 {
+		return nil
+	}
+	return all[len(all)-1]
+}
+
+// muteAll makes every connection go silent that is open now.
+func (w *wire) muteAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.conns {
+		c.mute.Store(true)
+	}
+}
+
+type wireConn struct {
+	net.Conn
+	of         *wire
+	once       func() error
+	subscribed atomic.Bool
+	mute       atomic.Bool // what arrives is lost, as behind a dead link
+	hold       atomic.Pointer[chan struct{}]
+}
+
+func (c *wireConn) Close() error { return c.once() }
+
+// kill ends the connection as the other end would.
+func (c *wireConn) kill() {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite()
+		return
+	}
+	_ = c.Conn.Close()
+}
+
+// holdReads makes what arrives wait until the returned function is called.
+func (c *wireConn) holdReads() (letGo func()) {
+	gate := make(chan struct{})
+	c.hold.Store(&gate)
+	return sync.OnceFunc(func() {
+		c.hold.Store(nil)
+		close(gate)
+	})
+}
+
+func (c *wireConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("\r\nsubscribe\r\n")) {
+		c.subscribed.Store(true)
+	}
+	if on := c.of.onWrite.Load(); on != nil {
+		(*on)(c, b)
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *wireConn) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if gate := c.hold.Load(); gate != nil && err == nil {
+			<-*gate
+		}
+		if err != nil || !c.mute.Load() {
+			return n, err
+		}
+	}
+}
+
+// event is what a Handler was told, but for heartbeats.
+type event struct {
+	what string // begin, end, prove, message, unreadable
+	at   int64
+	m    Message
+	err  error
+}
+
+// recorder is a Handler that remembers. Two calls at once on the handlers of one bus, but for Beat, fail the test.
+type recorder struct {
+	t    *testing.T
+	busy *atomic.Int32 // shared by the members of a bus
+
+	mu     sync.Mutex
+	events []event
+	beats  []BeatReport
+	// on, if set, is called with each event, under the bus' lock.
+	on func(e event)
+}
+
+func (r *recorder) add(e event) {
+	if r.busy.Add(1) != 1 {
+		r.t.Errorf("two calls of handlers at once: %s", e.what)
+	}
+	defer r.busy.Add(-1)
+	r.mu.Lock()
+	r.events = append(r.events, e)
+	on := r.on
+	r.mu.Unlock()
+	if on != nil {
+		on(e)
+	}
+}
+
+func (r *recorder) Begin()               { r.add(event{what: "begin"}) }
+func (r *recorder) End(reason error)     { r.add(event{what: "end", err: reason}) }
+func (r *recorder) Prove(at int64)       { r.add(event{what: "prove", at: at}) }
+func (r *recorder) Message(m Message)    { r.add(event{what: "message", m: m}) }
+func (r *recorder) Unreadable(err error) { r.add(event{what: "unreadable", err: err}) }
+
+func (r *recorder) Beat(b BeatReport) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.beats = append(r.beats, b)
+}
+
+func (r *recorder) all() []event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
+func (r *recorder) reports() []BeatReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.beats)
+}
+
+func (r *recorder) of(what string) []event {
+	return slices.DeleteFunc(r.all(), func(e event) bool { return e.what != what })
+}
+
+func (r *recorder) count(what string) int { return len(r.of(what)) }
+
+// story returns what happened, in order, repeated proofs left out.
+func (r *recorder) story() string {
+	var words []string
+	for _, e := range r.all() {
+		word := e.what
+		if e.what == "message" {
+			word = string(e.m.Op) + "(" + strings.Join(e.m.Keys, " ") + ")"
+		}
+		if word != "prove" || len(words) == 0 || words[len(words)-1] != "prove" {
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// plot is the story without proofs, for those that may come at any time.
+func (r *recorder) plot() string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(r.story()), func(w string) bool { return w == "prove" }), " ")
+}
+
+// proven says whether the member has been told of a proof after its last begin.
+func (r *recorder) proven() bool {
+	all := r.all()
+	for i := len(all) - 1; i >= 0; i-- {
+		switch all[i].what {
+		case "prove":
+			return true
+		case "begin", "end":
+			return false
+		}
+	}
+	return false
+}
+
+// keys returns the keys of all invalidations that were heard.
+func (r *recorder) keys() []string {
+	var out []string
+	for _, e := range r.of("message") {
+		out = append(out, e.m.Keys...)
+	}
+	return out
+}
+
+// checkProofs requires that each proof is the time at which some heartbeat was sent, and that none came outside a session.
+// A proof may be heard before its heartbeat is reported, so it is for the end of a test, when no heartbeat is on its way.
+func (r *recorder) checkProofs() {
+	r.t.Helper()
+	sent := map[int64]bool{}
+	for _, b := range r.reports() {
+		sent[b.Sent] = true
+	}
+	in := false
+	for _, e := range r.all() {
+		switch e.what {
+		case "begin":
+			require.False(r.t, in, "a session begins in a session: %s", r.story())
+			in = true
+		case "end":
+			require.True(r.t, in, "what had not begun ends: %s", r.story())
+			in = false
+		case "prove":
+			require.True(r.t, in, "a proof outside a session: %s", r.story())
+		}
+	}
+}
+
+// rig is a bus on a miniredis, or on another server.
+type rig struct {
+	*testing.T
+	mini   *miniredis.Miniredis // nil with another server
+	wire   *wire
+	client *redis.Client // the bus' own
+	bus    *Bus
+	busy   atomic.Int32
+
+	hook atomic.Pointer[func(p *server.Peer, cmd string, args []string) bool]
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	m := miniredis.RunT(t)
+	r := newRigAt(t, m.Addr(), &wire{dial: tcp})
+	r.watch(m)
+	return r
+}
+
+// newRigInBubble is for the bubbles of testing/synctest: no real socket, and no name that go-redis would look up.
+func newRigInBubble(t *testing.T) *rig {
+	t.Helper()
+	t.Cleanup(func() { time.Sleep(3 * time.Second) }) // go-redis' pool, after many failed dials, looks once a second whether it is closed
+	return newRigOnPipes(t)
+}
+
+func newRigOnPipes(t *testing.T) *rig {
+	t.Helper()
+	m := miniredis.NewMiniRedis()
+	t.Cleanup(m.Close)
+	m.ClockTTL(true)
+	conn, err := m.Dial() // starts the server
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	r := newRigAt(t, "127.0.0.1:1", &wire{dial: func(context.Context, string, string) (net.Conn, error) { return m.Dial() }})
+	r.watch(m)
+	return r
+}
+
+func newRigAt(t *testing.T, addr string, w *wire) *rig {
+	t.Helper()
+	given := redis.NewClient(&redis.Options{Addr: addr, Dialer: w.Dial})
+	client, err := redisclient.Derive(given)
+	require.NoError(t, err)
+	require.NoError(t, given.Close())
+	r := &rig{T: t, wire: w, client: client, bus: New(client, 0, nil)}
+	t.Cleanup(func() {
+		r.bus.Stop()
+		_ = client.Close()
+		r.bus.Close()
+		require.Zero(t, w.open.Load(), "connections left open")
+	})
+	return r
+}
+
+// watch lets the test see and answer the commands that r's miniredis gets.
+func (r *rig) watch(m *miniredis.Miniredis) {
+	r.mini = m
+	m.Server().SetPreHook(func(p *server.Peer, cmd string, args ...string) bool {
+		hook := r.hook.Load()
+		return hook != nil && (*hook)(p, cmd, args)
+	})
+}
+
+func (r *rig) onCommand(hook func(p *server.Peer, cmd string, args []string) bool) {
+	if hook == nil {
+		r.hook.Store(nil)
+		return
+	}
+	r.hook.Store(&hook)
+}
+
+func (r *rig) recorder() *recorder { return &recorder{t: r.T, busy: &r.busy} }
+
+func topic(channel string, bound time.Duration, h Handler) Topic {
+	return Topic{Channel: channel, VersionKey: "version-of-" + channel, VersionTTL: time.Hour, Bound: bound, Handler: h}
+}
+
+func (r *rig) join(channel string, bound time.Duration) (*recorder, func()) {
+	r.Helper()
+	h := r.recorder()
+	leave, err := r.bus.Join(topic(channel, bound, h))
+	require.NoError(r, err)
+	return h, leave
+}
+
+// joined joins and waits for the first proof.
+func (r *rig) joined(channel string, bound time.Duration) (*recorder, func()) {
+	r.Helper()
+	h, leave := r.join(channel, bound)
+	eventually(r, "a proof", h.proven)
+	return h, leave
+}
+
+// publish sends a message to all who have subscribed, on a connection that is nobody's.
+func (r *rig) publish(channel string, m Message) {
+	r.Helper()
+	r.mini.Publish(channel, string(m.Encode()))
+}
+
+func inv(keys ...string) Message { return Message{Op: Invalidate, Sender: "test", Keys: keys} }
+
+// refuse is a Dialer's answer.
+var errRefused = fmt.Errorf("refused: %w", io.ErrUnexpectedEOF)

@@ -1,0 +1,679 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/internal/mono"
+)
+
+// bound is the promise of the members in these tests, which take as long as they say, but not of anybody's time.
+const bound = 2 * time.Second
+
+const (
+	beatEvery = bound / beatsPerBound
+	silence   = beatEvery * silentBeats
+)
+
+// inBubble runs a test with a clock of its own. It is not parallel: a bubble does not allow it.
+func inBubble(t *testing.T, test func(t *testing.T, r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		t.Helper()
+		test(t, newRigInBubble(t))
+	})
+}
+
+// begun joins and waits until the member has begun and has proof, which takes no time.
+func (r *rig) begun(channel string, bound time.Duration) (*recorder, func()) {
+	r.Helper()
+	began := time.Now()
+	h, leave := r.join(channel, bound)
+	synctest.Wait()
+	require.True(r, h.proven(), h.story())
+	require.Zero(r, time.Since(began))
+	return h, leave
+}
+
+// within waits for what must happen in that time at most, and returns how long it took.
+func (r *rig) within(d time.Duration, what string, ok func() bool) time.Duration {
+	r.Helper()
+	began := time.Now()
+	for synctest.Wait(); !ok(); synctest.Wait() {
+		require.LessOrEqual(r, time.Since(began), d, what)
+		time.Sleep(time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+func TestFiveHeartbeatsWithinABound(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", bound)
+		synctest.Wait()
+		n := len(h.reports())
+		const bounds = 60
+		time.Sleep(bounds * bound)
+		require.InDelta(t, bounds*beatsPerBound, len(h.reports())-n, bounds*beatsPerBound/10)
+		all := h.reports()[n:]
+		for i := range all[1:] {
+			pause := time.Duration(all[i+1].Sent - all[i].Sent)
+			require.GreaterOrEqual(t, pause, beatEvery*9/10)
+			require.LessOrEqual(t, pause, beatEvery*11/10+1)
+		}
+		require.Equal(t, "begin prove", h.story())
+		// All have come back; only the first two may have been sent before there was a subscription.
+		require.GreaterOrEqual(t, h.count("prove"), len(h.reports())-2)
+		require.EqualValues(t, 1, r.bus.Sessions())
+		h.checkProofs()
+	})
+}
+
+func TestTheSmallestBoundSetsThePace(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", time.Minute)
+		pace := func() int {
+			synctest.Wait()
+			n := len(h.reports())
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			return len(h.reports()) - n
+		}
+		require.InDelta(t, 5, pace(), 1)
+		_, leave1 := r.begun("a", 2*time.Second)
+		_, leave2 := r.begun("b", time.Second)
+		require.InDelta(t, 300, pace(), 30)
+		leave2()
+		require.InDelta(t, 150, pace(), 15)
+		leave1()
+		time.Sleep(time.Second) // for the wait that was chosen before
+		require.InDelta(t, 5, pace(), 1)
+	})
+}
+
+func TestTheProofIsNeverOlderThanHalfABound(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", bound)
+		for range 1000 {
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+			all := h.of("prove")
+			require.Less(t, time.Duration(mono.Now()-all[len(all)-1].at), bound/2)
+		}
+	})
+}
+
+// Proofs are timed at the moment at which the heartbeat was sent, not when it came back: in between, messages may have been
+// published that are behind it.
+func TestProofIsTimedWhenTheHeartbeatWasSent(t *testing.T) {
+	const delay = 700 * time.Millisecond
+	// heard notes when each proof came.
+	type heard struct {
+		mu sync.Mutex
+		at map[int64]int64
+	}
+	start := func(r *rig) (*recorder, *heard) {
+		r.Helper()
+		h, hs := r.recorder(), &heard{at: map[int64]int64{}}
+		h.on = func(e event) {
+			if e.what == "prove" {
+				hs.mu.Lock()
+				defer hs.mu.Unlock()
+				hs.at[e.at] = mono.Now()
+			}
+		}
+		_, err := r.bus.Join(topic("a", lasting, h))
+		require.NoError(r, err)
+		synctest.Wait()
+		require.True(r, h.proven())
+		return h, hs
+	}
+	last := func(r *rig, h *recorder, hs *heard) (proof, heard int64, report BeatReport) {
+		r.Helper()
+		proofs, reports := h.of("prove"), h.reports()
+		proof = proofs[len(proofs)-1].at
+		hs.mu.Lock()
+		defer hs.mu.Unlock()
+		return proof, hs.at[proof], reports[len(reports)-1]
+	}
+
+	t.Run("the server is slow to run it", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, r *rig) {
+			h, hs := start(r)
+			r.onCommand(func(_ *server.Peer, cmd string, _ []string) bool {
+				if cmd == "EVALSHA" {
+					time.Sleep(delay)
+				}
+				return false
+			})
+			sent := mono.Now()
+			r.bus.Kick()
+			time.Sleep(2 * delay)
+			synctest.Wait()
+			proof, at, report := last(r, h, hs)
+			require.Equal(t, sent, proof)
+			require.Equal(t, sent, report.Sent)
+			require.Equal(t, sent+int64(delay), at)
+			require.Equal(t, sent+int64(delay), report.Received)
+		})
+	})
+	t.Run("the message is slow to come", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, r *rig) {
+			h, hs := start(r)
+			letGo := r.wire.subscription().holdReads()
+			sent := mono.Now()
+			r.bus.Kick()
+			time.Sleep(delay)
+			letGo()
+			synctest.Wait()
+			proof, at, report := last(r, h, hs)
+			require.Equal(t, sent, proof)
+			require.Equal(t, sent+int64(delay), at)
+			require.Equal(t, sent, report.Received, "its reply was fast")
+		})
+	})
+	t.Run("the reply is slow to come", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, r *rig) {
+			h, hs := start(r)
+			r.wire.mu.Lock()
+			var others []*wireConn
+			for _, c := range r.wire.conns {
+				if !c.subscribed.Load() {
+					others = append(others, c)
+				}
+			}
+			r.wire.mu.Unlock()
+			var letGo []func()
+			for _, c := range others {
+				letGo = append(letGo, c.holdReads())
+			}
+			sent := mono.Now()
+			r.bus.Kick()
+			time.Sleep(delay)
+			for _, f := range letGo {
+				f()
+			}
+			synctest.Wait()
+			proof, at, report := last(r, h, hs)
+			require.Equal(t, sent, proof)
+			require.Equal(t, sent, at)
+			require.Equal(t, sent+int64(delay), report.Received)
+		})
+	})
+	t.Run("an unknown script is sent twice", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, r *rig) {
+			h, hs := start(r)
+			require.NoError(t, r.client.ScriptFlush(t.Context()).Err())
+			r.onCommand(func(_ *server.Peer, cmd string, _ []string) bool {
+				if strings.HasPrefix(cmd, "EVAL") {
+					time.Sleep(delay)
+				}
+				return false
+			})
+			sent := mono.Now()
+			r.bus.Kick()
+			time.Sleep(3 * delay)
+			synctest.Wait()
+			proof, at, report := last(r, h, hs)
+			require.Equal(t, sent, proof, "counted from the first")
+			require.Equal(t, sent, report.Sent)
+			require.Equal(t, sent+int64(2*delay), at)
+		})
+	})
+}
+
+// A link that died without a word: the heartbeats go out and are taken, and none comes back.
+func TestASilentSubscriptionEndsWithinTheBound(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", bound)
+		for i := range 5 {
+			time.Sleep(3 * bound)
+			synctest.Wait()
+			proofs := h.count("prove")
+			r.wire.subscription().mute.Store(true)
+			muted := mono.Now()
+			r.within(silence, "the end", func() bool { return h.count("end") == i+1 })
+			require.ErrorIs(t, h.of("end")[i].err, errSilence)
+			r.within(time.Second, "another session", func() bool { return h.count("begin") == i+2 && h.proven() })
+			for _, b := range h.reports() {
+				require.NoError(t, b.Err, "the heartbeats are well")
+			}
+			for _, e := range h.of("prove")[proofs:] {
+				require.Greater(t, e.at, muted)
+			}
+		}
+		require.EqualValues(t, 6, r.bus.Sessions())
+		h.checkProofs()
+	})
+}
+
+func TestAServerThatGoesSilentAltogether(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", bound)
+		refuse := func(context.Context) error { return errRefused }
+		r.wire.onDial.Store(&refuse)
+		r.wire.muteAll()
+		r.within(silence, "the end", func() bool { return h.count("end") == 1 })
+		r.within(bound, "a failed heartbeat", func() bool {
+			all := h.reports()
+			return all[len(all)-1].Err != nil
+		})
+		time.Sleep(time.Minute)
+		require.Less(t, r.wire.dialled.Load(), int64(10))
+		r.wire.onDial.Store(nil)
+		r.within(bound, "another session", h.proven)
+		h.checkProofs()
+	})
+}
+
+// While the heartbeats are refused a session ends for its silence and the next one begins, at a pace that troubles nobody.
+func TestAMasterThatStaysDemoted(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", bound)
+		r.onCommand(func(p *server.Peer, cmd string, _ []string) bool {
+			if strings.HasPrefix(cmd, "EVAL") {
+				p.WriteError("READONLY You can't write against a read only replica.")
+				return true
+			}
+			return false
+		})
+		proofs, reports := h.count("prove"), len(h.reports())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, proofs, h.count("prove"))
+		for _, b := range h.reports()[reports:] {
+			require.ErrorContains(t, b.Err, "READONLY")
+		}
+		require.LessOrEqual(t, r.bus.Sessions(), uint64(time.Minute/silence)+1)
+		require.Less(t, len(h.reports()), int(time.Minute/(10*time.Millisecond)), "not in a busy loop")
+		r.onCommand(nil)
+		r.within(bound, "a proof", h.proven)
+		h.checkProofs()
+	})
+}
+
+func TestAnOutageIsNotMadeWorse(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", bound)
+		var dials atomic.Int64
+		refuse := func(context.Context) error {
+			dials.Add(1)
+			return errRefused
+		}
+		r.wire.onDial.Store(&refuse)
+		r.wire.subscription().kill()
+		for _, c := range r.wire.conns {
+			c.kill()
+		}
+		const outage = 5 * time.Minute
+		time.Sleep(outage)
+		synctest.Wait()
+		require.Less(t, dials.Load(), int64(8*outage/time.Second))
+		require.Less(t, len(h.reports()), int(8*outage/time.Second))
+		r.wire.onDial.Store(nil)
+		r.within(2*maxBackoff+bound, "a proof", h.proven)
+		require.Equal(t, 1, h.count("end"))
+	})
+}
+
+func TestAfterAnOutageALongBoundIsNotWaitedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", lasting)
+		refuse := func(context.Context) error { return errRefused }
+		r.wire.onDial.Store(&refuse)
+		for _, c := range r.wire.conns {
+			c.kill()
+		}
+		r.bus.Kick()
+		time.Sleep(time.Minute)
+		r.wire.onDial.Store(nil)
+		r.within(5*time.Second, "a proof", h.proven)
+	})
+}
+
+func TestManyKicksAreFewHeartbeats(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", lasting)
+		reached, gate := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		r.onCommand(func(_ *server.Peer, cmd string, _ []string) bool {
+			if cmd == "EVALSHA" {
+				once.Do(func() {
+					close(reached)
+					<-gate
+				})
+			}
+			return false
+		})
+		n := len(h.reports())
+		for range 1000 {
+			r.bus.Kick()
+		}
+		<-reached
+		for range 1000 {
+			r.bus.Kick()
+		}
+		close(gate)
+		synctest.Wait()
+		require.Equal(t, n+2, len(h.reports()), "the one that was on its way, and one that was sent after the last kick")
+	})
+}
+
+// A member with a short bound joins while the bus waits for as long as one with a long bound allows.
+func TestAShortBoundIsKeptBesideALongOne(t *testing.T) {
+	t.Run("on a subscription that has gone silent", func(t *testing.T) {
+		t.Skip("BUG: the receiver keeps the deadline of the read that it is in, 3/5 of the long bound, and so does the new member")
+		inBubble(t, func(t *testing.T, r *rig) {
+			r.begun("a", lasting)
+			r.wire.subscription().mute.Store(true)
+			h, _ := r.join("b", bound)
+			r.within(2*bound, "a session", h.proven)
+		})
+	})
+	t.Run("of the same channel, on a subscription that has gone silent", func(t *testing.T) {
+		t.Skip("BUG: as above")
+		inBubble(t, func(t *testing.T, r *rig) {
+			r.begun("a", lasting)
+			r.wire.subscription().mute.Store(true)
+			h, _ := r.join("a", bound)
+			require.Equal(t, "begin", h.story())
+			r.within(silence, "the end", func() bool { return h.count("end") == 1 })
+			r.within(bound, "a session", h.proven)
+		})
+	})
+	t.Run("while a heartbeat is not answered", func(t *testing.T) {
+		t.Skip("BUG: the heartbeat on its way has 3/5 of the long bound to come back, and no other one is sent meanwhile")
+		inBubble(t, func(t *testing.T, r *rig) {
+			r.begun("a", lasting)
+			r.wire.muteAll()
+			r.wire.subscription().mute.Store(false)
+			r.bus.Kick()
+			synctest.Wait()
+			h, _ := r.join("b", bound)
+			r.within(2*bound, "a heartbeat", func() bool { return len(h.reports()) > 0 })
+		})
+	})
+}
+
+func TestABusThatNobodyUsesRests(t *testing.T) {
+	t.Run("no heartbeats", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, r *rig) {
+			_, leave := r.begun("a", bound)
+			leave()
+			time.Sleep(bound)
+			n := r.mini.CommandCount()
+			time.Sleep(2 * time.Minute)
+			require.Equal(t, n, r.mini.CommandCount())
+			h, _ := r.begun("b", bound)
+			require.Equal(t, "begin prove", h.story())
+		})
+	})
+	t.Run("no reconnections", func(t *testing.T) {
+		t.Skip("BUG: without members there are no heartbeats to break the silence, so that the subscription is given up, logged " +
+			"as lost and made again every three minutes")
+		inBubble(t, func(t *testing.T, r *rig) {
+			_, leave := r.begun("a", bound)
+			leave()
+			time.Sleep(time.Hour)
+			require.EqualValues(t, 1, r.bus.Sessions())
+		})
+	})
+}
+
+// Joining holds the bus' lock while it writes. A peer that has stopped reading must not stop the bus. On a pipe, which holds
+// nothing that is not read; and not in a bubble, whose clock stands still while somebody waits for a lock.
+func TestJoiningOnAConnectionThatDoesNotTakeAnyMore(t *testing.T) {
+	t.Parallel()
+	r := newRigOnPipes(t)
+	a, _ := r.joined("a", lasting)
+	gate := make(chan struct{})
+	var subscribes atomic.Int64
+	r.onCommand(func(_ *server.Peer, cmd string, _ []string) bool {
+		if cmd == "SUBSCRIBE" && subscribes.Add(1) == 1 {
+			<-gate // and reads nothing meanwhile, but for what it has read ahead
+		}
+		return false
+	})
+	var members []*recorder
+	began := time.Now()
+	for _, channel := range []string{"b", "c", "d", "e"} {
+		h, _ := r.join(channel, lasting)
+		members = append(members, h)
+	}
+	require.Less(t, time.Since(began), patience/2)
+	eventually(t, "the end", func() bool { return a.count("end") == 1 })
+	close(gate)
+	eventually(t, "another session", func() bool {
+		for _, h := range members {
+			if !h.proven() {
+				return false
+			}
+		}
+		return a.proven()
+	})
+	require.EqualValues(t, 2, r.bus.Sessions())
+}
+
+func TestCloseIsPrompt(t *testing.T) {
+	// orderly is how tiered.Bus closes.
+	orderly := func(r *rig) {
+		r.bus.Stop()
+		_ = r.client.Close()
+		r.bus.Close()
+	}
+	for name, closing := range map[string]func(r *rig){
+		"Close":                             func(r *rig) { r.bus.Close() },
+		"Stop, then the client, then Close": orderly,
+	} {
+		at := func(r *rig) {
+			r.Helper()
+			began := time.Now()
+			closing(r)
+			require.LessOrEqual(r, time.Since(began), 100*time.Millisecond)
+			synctest.Wait()
+			require.LessOrEqual(r, time.Since(began), 100*time.Millisecond)
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Run("in a session", func(t *testing.T) {
+				inBubble(t, func(t *testing.T, r *rig) {
+					h, _ := r.begun("a", bound)
+					at(r)
+					require.ErrorIs(t, h.of("end")[0].err, ErrClosed)
+				})
+			})
+			t.Run("on a silent subscription", func(t *testing.T) {
+				inBubble(t, func(t *testing.T, r *rig) {
+					h, _ := r.begun("a", lasting)
+					r.wire.subscription().mute.Store(true)
+					at(r)
+					require.ErrorIs(t, h.of("end")[0].err, ErrClosed)
+				})
+			})
+			t.Run("between two attempts", func(t *testing.T) {
+				inBubble(t, func(t *testing.T, r *rig) {
+					refuse := func(context.Context) error { return errRefused }
+					r.wire.onDial.Store(&refuse)
+					r.join("a", lasting)
+					time.Sleep(10 * time.Second)
+					at(r)
+				})
+			})
+			t.Run("while dialling", func(t *testing.T) {
+				inBubble(t, func(t *testing.T, r *rig) {
+					hang := func(ctx context.Context) error {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					r.wire.onDial.Store(&hang)
+					r.join("a", lasting)
+					synctest.Wait()
+					began := time.Now()
+					closing(r)
+					require.LessOrEqual(t, time.Since(began), 100*time.Millisecond)
+				})
+			})
+			t.Run("while Redis does not greet", func(t *testing.T) {
+				t.Skip("BUG: the answer to HELLO is waited for until its deadline, 3/5 of the smallest bound: go-redis does not " +
+					"know a connection that is not ready yet, so that closing the client does not end it either")
+				inBubble(t, func(t *testing.T, r *rig) {
+					r.onCommand(func(_ *server.Peer, cmd string, _ []string) bool { return cmd == "HELLO" })
+					r.join("a", lasting)
+					synctest.Wait()
+					at(r)
+				})
+			})
+			t.Run("as the connection is made", func(t *testing.T) {
+				inBubble(t, func(t *testing.T, r *rig) {
+					var once sync.Once
+					writing, gate := make(chan struct{}), make(chan struct{})
+					on := func(c *wireConn, _ []byte) {
+						if c.subscribed.Load() {
+							once.Do(func() {
+								close(writing)
+								<-gate
+							})
+						}
+					}
+					r.wire.onWrite.Store(&on)
+					r.join("a", bound)
+					<-writing
+					r.bus.Stop()
+					close(gate)
+					// Other instances go on publishing.
+					stop := make(chan struct{})
+					var publisher sync.WaitGroup
+					publisher.Go(func() {
+						for range 100 {
+							select {
+							case <-stop:
+								return
+							case <-time.After(100 * time.Millisecond):
+								r.publish("a", inv("k"))
+							}
+						}
+						r.wire.subscription().kill() // this test has to end
+					})
+					began := time.Now()
+					r.bus.Close()
+					took := time.Since(began)
+					close(stop)
+					publisher.Wait()
+					require.LessOrEqual(t, took, 100*time.Millisecond)
+				})
+			})
+		})
+	}
+}
+
+// A heartbeat on its way is waited for until its deadline, unless the client is closed, as it says.
+func TestCloseWhileAHeartbeatIsNotAnswered(t *testing.T) {
+	start := func(r *rig, bound time.Duration) {
+		r.Helper()
+		r.begun("a", bound)
+		r.wire.muteAll()
+		r.bus.Kick()
+		synctest.Wait()
+	}
+	t.Run("waits for its deadline", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, r *rig) {
+			start(r, bound)
+			began := time.Now()
+			r.bus.Close()
+			require.LessOrEqual(t, time.Since(began), silence)
+		})
+	})
+	t.Run("ends it by closing the client", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, r *rig) {
+			start(r, lasting)
+			began := time.Now()
+			r.bus.Stop()
+			require.NoError(t, r.client.Close())
+			r.bus.Close()
+			require.Zero(t, time.Since(began))
+		})
+	})
+}
+
+func TestReportsOfFailedHeartbeatsSayWhy(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		h, _ := r.begun("a", bound)
+		r.wire.muteAll()
+		n := len(h.reports())
+		r.bus.Kick()
+		took := r.within(silence, "a report", func() bool { return len(h.reports()) > n })
+		b := h.reports()[n]
+		require.True(t, errors.Is(b.Err, os.ErrDeadlineExceeded) || errors.Is(b.Err, context.DeadlineExceeded), b.Err)
+		require.LessOrEqual(t, took, silence)
+		require.GreaterOrEqual(t, took, silence*8/10)
+		require.Equal(t, b.Sent+int64(silence), b.Received)
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	var b backoff
+	limit := firstBackoff
+	for range 20 {
+		require.Less(t, b.next(), limit)
+		require.Equal(t, limit, b.bound)
+		limit = min(2*limit, maxBackoff)
+	}
+	require.Equal(t, maxBackoff, b.bound)
+	b.reset()
+	require.Less(t, b.next(), firstBackoff)
+	waits := map[time.Duration]bool{}
+	for range 100 {
+		waits[b.next()] = true
+	}
+	require.Greater(t, len(waits), 50, "a fleet that was cut off in one moment does not come back in one")
+}
+
+func TestSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		require.True(t, sleep(t.Context(), time.Hour))
+		require.Equal(t, time.Hour, time.Since(began))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.False(t, sleep(ctx, time.Hour))
+		require.Equal(t, time.Hour+time.Minute, time.Since(began))
+	})
+}
+
+func TestSentBeatsRememberTheLast(t *testing.T) {
+	t.Parallel()
+	var s sentBeats
+	_, ok := s.find("")
+	require.False(t, ok, "an empty token is no token")
+	for i := range 20 {
+		s.add(numbered(20, 2)[i], int64(i))
+	}
+	for i, token := range numbered(20, 2) {
+		at, ok := s.find(token)
+		require.Equal(t, i >= 20-len(s.last), ok)
+		if ok {
+			require.EqualValues(t, i, at)
+		}
+	}
+}
+
+func TestParseBeat(t *testing.T) {
+	t.Parallel()
+	ms, version, err := parseBeat(int64(5), "v")
+	require.NoError(t, err)
+	require.EqualValues(t, 5, ms)
+	require.Equal(t, "v", version)
+	for _, bad := range [][2]any{{"5", "v"}, {nil, "v"}, {int64(5), nil}, {int64(5), int64(5)}, {5, "v"}, {int64(5), []byte("v")}} {
+		_, _, err := parseBeat(bad[0], bad[1])
+		require.Error(t, err)
+	}
+}
