@@ -36,9 +36,6 @@ func (b *Bus) beatLoop() {
 // beat sends a heartbeat, waits for the reply, and reports it to every member.
 func (b *Bus) beat(patience time.Duration) error {
 	members := b.members()
-	if len(members) == 0 {
-		return nil
-	}
 	keys := make([]string, 1, 1+len(members))
 	keys[0] = b.probe
 	ttl := time.Duration(0)

@@ -29,10 +29,13 @@ var (
 )
 
 const (
-	// beatsPerBound is how many heartbeats go out within the smallest Bound.
+	// beatsPerBound is how many heartbeats go out within the smallest Bound, at least.
 	beatsPerBound = 5
 	// silentBeats is after how many beats of silence a connection counts as dead: well within the smallest Bound.
 	silentBeats = 3
+	// maxInterval is the pace however long the bounds are, so that a member with a short one which joins does not find a
+	// bus that waits for hours.
+	maxInterval = 2 * time.Second
 )
 
 // Bus is one process's subscription to one Redis. Its methods may be called concurrently.
@@ -195,7 +198,8 @@ func (b *Bus) Stop() {
 	}
 }
 
-// Close is Stop, and waits for the bus' goroutines. Members are told that their session has ended. It may be called more
+// Close is Stop, and waits for the bus' goroutines. An attempt to connect to a Redis that does not greet ends at its deadline
+// of three heartbeats at the latest. Members are told that their session has ended. It may be called more
 // than once.
 func (b *Bus) Close() {
 	b.Stop()
@@ -205,9 +209,9 @@ func (b *Bus) Close() {
 // interval is the time between two heartbeats.
 func (b *Bus) interval() time.Duration {
 	if bound := time.Duration(b.bound.Load()); bound > 0 {
-		return bound / beatsPerBound
+		return min(bound/beatsPerBound, maxInterval)
 	}
-	return time.Minute // nobody listens; Join kicks
+	return maxInterval
 }
 
 func (b *Bus) setBoundLocked() {

@@ -10,7 +10,8 @@ type Topic struct {
 	VersionKey string
 	// VersionTTL is the TTL that each heartbeat gives VersionKey anew.
 	VersionTTL time.Duration
-	// Bound is the staleness that the member promises. The bus beats five times within the smallest Bound of its members.
+	// Bound is the staleness that the member promises. The bus beats at least five times within the smallest Bound of
+	// its members.
 	Bound time.Duration
 	// Handler is told what happens.
 	Handler Handler

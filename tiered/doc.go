@@ -28,7 +28,7 @@
 //
 // It holds on these conditions: Invalidate is called after the source has committed; loaders read what was committed last,
 // not a replica that lags; and all instances have the same MaxStaleness. What an instance had written to a Redis that lost it
-// (a restart from an old snapshot, a failover to a replica that had not got it) is outside the contract, and so is a pause of
+// (a restart from an old snapshot) is outside the contract, and so is a pause of
 // the whole machine in which the monotonic clock stands still (a suspended or migrated virtual machine).
 //
 // # How

@@ -22,6 +22,9 @@ import (
 // ErrUnsupported is returned for a client that cannot keep the contract, with what to use instead.
 var ErrUnsupported = errors.New("unsupported Redis client")
 
+// failoverAddr is the address in the options of what redis.NewFailoverClient returns.
+const failoverAddr = "FailoverClient"
+
 // maxDialTimeout bounds a dial that runs on in the background after its caller's context has ended.
 const maxDialTimeout = 2 * time.Second
 
@@ -52,9 +55,37 @@ func Derive(rdb redis.UniversalClient) (*redis.Client, error) {
 		if ctx.Value(noDialKey{}) != nil {
 			return nil, errNoDial
 		}
-		return dial(ctx, network, addr)
+		return dialWithin(ctx, dial, network, addr)
 	}
 	return redis.NewClient(&opt), nil
+}
+
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialWithin returns when ctx ends also if the dialer does not look at it, as go-redis' own does not during a TLS
+// handshake. What such a dialer brings later is closed; it has a limit of its own, and the callers here dial one at a time
+// or within the pool's bound.
+func dialWithin(ctx context.Context, dial dialFunc, network, addr string) (net.Conn, error) {
+	type dialled struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan dialled, 1)
+	go func() {
+		conn, err := dial(ctx, network, addr)
+		done <- dialled{conn, err}
+	}()
+	select {
+	case d := <-done:
+		return d.conn, d.err
+	case <-ctx.Done():
+		go func() {
+			if d := <-done; d.err == nil {
+				_ = d.conn.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
 }
 
 func check(rdb redis.UniversalClient) (*redis.Client, error) {
@@ -68,6 +99,10 @@ func check(rdb redis.UniversalClient) (*redis.Client, error) {
 		if o := c.Options(); o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
 			return nil, fmt.Errorf("%w: its client-side cache answers reads with values that may be old; "+
 				"leave ClientSideCacheConfig and ClientSideCache unset", ErrUnsupported)
+		}
+		if c.Options().Addr == failoverAddr {
+			return nil, fmt.Errorf("%w: a client for Sentinel: connections derived from it do not follow a failover yet; "+
+				"use *redis.Client for one server", ErrUnsupported)
 		}
 		return c, nil
 	case *redis.ClusterClient:
@@ -84,7 +119,8 @@ type noDialKey struct{}
 
 var errNoDial = errors.New("the subscription's connection is gone")
 
-// WithoutDial returns a context under which clients from Derive open no connection. A go-redis subscription that loses
+// WithoutDial returns a context under which subscriptions of clients from Derive open no connection (commands do: their
+// pool dials under a context of its own). A go-redis subscription that loses
 // its connection dials and subscribes again inside the very call that reports the loss; under this context it only
 // reports it.
 func WithoutDial(ctx context.Context) context.Context {
