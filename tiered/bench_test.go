@@ -52,13 +52,13 @@ func BenchmarkLocalHit(b *testing.B) {
 	benchHit(b, "tandem", order, func(key string) bool { _, err := c.Get(ctx, key); return err == nil })
 
 	for name, ttl := range map[string]time.Duration{"Ristretto with TTL": time.Hour, "Ristretto without TTL": 0} {
-		bare, err := ristretto.NewCache(&ristretto.Config[string, *benchUser]{
+		bare, err := ristretto.NewCache(&ristretto.Config[string, benchUser]{
 			NumCounters: 655_360, MaxCost: 64 << 20, BufferItems: 64, IgnoreInternalCost: true,
 		})
 		require.NoError(b, err)
 		b.Cleanup(bare.Close)
 		for _, key := range order {
-			bare.SetWithTTL(key, &user, 800, ttl)
+			bare.SetWithTTL(key, user, 800, ttl)
 			bare.Wait()
 		}
 		benchHit(b, name, order, func(key string) bool { _, ok := bare.Get(key); return ok })
