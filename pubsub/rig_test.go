@@ -153,7 +153,7 @@ func (c *wireConn) Read(b []byte) (int, error) {
 	}
 }
 
-// event is what a Handler was told, but for heartbeats.
+// event is what a Handler was told, but for reports of heartbeats.
 type event struct {
 	what string // begin, end, prove, message, unreadable
 	at   int64
@@ -161,7 +161,7 @@ type event struct {
 	err  error
 }
 
-// recorder is a Handler that remembers. Two calls at once on the handlers of one bus, but for Beat, fail the test.
+// recorder is a Handler that remembers. Two calls at once on the handlers of one bus fail the test.
 type recorder struct {
 	t    *testing.T
 	busy *atomic.Int32 // shared by the members of a bus
@@ -173,11 +173,16 @@ type recorder struct {
 	on func(e event)
 }
 
-func (r *recorder) add(e event) {
+// alone is called first in each method, and what it returns when that is done.
+func (r *recorder) alone(what string) func() {
 	if r.busy.Add(1) != 1 {
-		r.t.Errorf("two calls of handlers at once: %s", e.what)
+		r.t.Errorf("two calls of handlers at once: %s", what)
 	}
-	defer r.busy.Add(-1)
+	return func() { r.busy.Add(-1) }
+}
+
+func (r *recorder) add(e event) {
+	defer r.alone(e.what)()
 	r.mu.Lock()
 	r.events = append(r.events, e)
 	on := r.on
@@ -194,8 +199,12 @@ func (r *recorder) Message(m Message)    { r.add(event{what: "message", m: m}) }
 func (r *recorder) Unreadable(err error) { r.add(event{what: "unreadable", err: err}) }
 
 func (r *recorder) Beat(b BeatReport) {
+	defer r.alone("beat")()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if n := len(r.beats); n > 0 && b.Sent < r.beats[n-1].Sent {
+		r.t.Errorf("heartbeats are reported in another order than they were sent in")
+	}
 	r.beats = append(r.beats, b)
 }
 
@@ -334,7 +343,8 @@ func newRigAt(t *testing.T, addr string, w *wire) *rig {
 		r.bus.Stop()
 		_ = client.Close()
 		r.bus.Close()
-		require.Zero(t, w.open.Load(), "connections left open")
+		// One that was dialled when nobody wanted it any more is closed when it is there.
+		eventually(t, "no connection left open", func() bool { return w.open.Load() == 0 })
 	})
 	return r
 }
@@ -386,5 +396,5 @@ func (r *rig) publish(channel string, m Message) {
 
 func inv(keys ...string) Message { return Message{Op: Invalidate, Sender: "test", Keys: keys} }
 
-// refuse is a Dialer's answer.
+// errRefused is a Dialer's answer.
 var errRefused = fmt.Errorf("refused: %w", io.ErrUnexpectedEOF)

@@ -320,8 +320,10 @@ func TestAnOutageIsNotMadeWorse(t *testing.T) {
 		require.Less(t, dials.Load(), int64(8*outage/time.Second))
 		require.Less(t, len(h.reports()), int(8*outage/time.Second))
 		r.wire.onDial.Store(nil)
+		// The first session after it may end for its silence: after many failed dials go-redis' pool, through which the
+		// heartbeats go, tries only once a second.
 		r.within(2*maxBackoff+bound, "a proof", h.proven)
-		require.Equal(t, 1, h.count("end"))
+		require.LessOrEqual(t, h.count("end"), 2)
 	})
 }
 
