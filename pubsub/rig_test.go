@@ -249,8 +249,8 @@ func (r *recorder) plot() string {
 // proven says whether the member has been told of a proof after its last begin.
 func (r *recorder) proven() bool {
 	all := r.all()
-	for i := len(all) - 1; i >= 0; i-- {
-		switch all[i].what {
+	for _, e := range slices.Backward(all) {
+		switch e.what {
 		case "prove":
 			return true
 		case "begin", "end":

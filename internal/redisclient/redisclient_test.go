@@ -403,6 +403,28 @@ func TestWaitsObeyTheContextWhileDialling(t *testing.T) {
 	})
 }
 
+// A dialer may look at no context. Whoever waits for it does, and what it brings when nobody wants it any more is closed.
+func TestAConnectionThatComesTooLateIsClosed(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	var l line
+	gate := make(chan struct{})
+	rdb := given(t, redis.Options{Addr: m.Addr(), Dialer: func(_ context.Context, network, addr string) (net.Conn, error) {
+		<-gate
+		return l.Dial(context.Background(), network, addr)
+	}})
+	d := derive(t, rdb)
+	within(t, 300*time.Millisecond, func(ctx context.Context) error {
+		ps := d.Subscribe(context.Background())
+		defer func() { _ = ps.Close() }()
+		return ps.Subscribe(ctx, "c")
+	})
+	require.Zero(t, l.dialled.Load())
+	close(gate)
+	require.Eventually(t, func() bool { return l.dialled.Load() > 0 && l.open.Load() == 0 }, patience, time.Millisecond)
+	require.NoError(t, d.Ping(t.Context()).Err(), "the next one is wanted")
+}
+
 // A dial outlives the call that asked for it, since go-redis would like to keep the connection; but not for long.
 func TestDialsInTheBackgroundAreBounded(t *testing.T) {
 	t.Parallel()
@@ -426,7 +448,7 @@ func TestDialsInTheBackgroundAreBounded(t *testing.T) {
 func TestWaitsObeyTheContextInATLSHandshake(t *testing.T) {
 	t.Parallel()
 	addr := blackhole(t)
-	rdb := given(t, redis.Options{Addr: addr, DialTimeout: 4 * time.Second, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}})
+	rdb := given(t, redis.Options{Addr: addr, DialTimeout: 1500 * time.Millisecond, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}})
 	t.Run("command", func(t *testing.T) {
 		t.Parallel()
 		d := derive(t, rdb)
