@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +75,8 @@ func TestReadsThatHangOpenTheBreaker(t *testing.T) {
 	c := instance(t, r, s, func(o *Options[int]) { o.RedisTimeout = 100 * time.Millisecond })
 	get(t, c, "warm")
 	release := make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(release) })
+	defer letGo()
 	r.intercept(func(cmd string, args []string) error {
 		if cmd == "HGET" {
 			<-release
@@ -90,7 +93,7 @@ func TestReadsThatHangOpenTheBreaker(t *testing.T) {
 	require.True(t, h.RemoteTrusted && h.BreakerOpen)
 	require.EqualValues(t, 1, c.Stats().BreakerOpened)
 
-	close(release)
+	letGo()
 	r.up()
 	i := keys
 	eventually(t, "a probe closes it", func() bool {

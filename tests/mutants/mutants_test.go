@@ -222,28 +222,28 @@ var mutants = []mutant{
 		file: "pubsub/receive.go",
 		old:  "			b.prove(at)\n",
 		new:  "			b.prove(at + 1<<40)\n",
-		pkg:  "./pubsub", run: ".",
+		pkg:  "./pubsub", run: "TestProofIsTimedWhenTheHeartbeatWasSent",
 	},
 	{
 		name: "bus: a channel that is not confirmed is proven",
 		file: "pubsub/receive.go",
 		old:  "		if !c.confirmed {\n			continue\n		}\n",
 		new:  "",
-		pkg:  "./pubsub", run: ".",
+		pkg:  "./pubsub", run: "TestABusThatNobodyUsesRests",
 	},
 	{
 		name: "bus: the heartbeat is no write",
 		file: "pubsub/scripts/beat.lua",
 		old:  "redis.call('DEL', KEYS[1])\nlocal t",
 		new:  "local t",
-		pkg:  "./pubsub", run: ".",
+		pkg:  "./pubsub", run: "TestBeatScript",
 	},
 	{
 		name: "bus: a lost session is not ended",
 		file: "pubsub/receive.go",
 		old:  "				member.Handler.End(reason)\n",
 		new:  "				_ = member\n",
-		pkg:  "./pubsub", run: ".",
+		pkg:  "./pubsub", run: "TestCloseTellsTheMembers",
 	},
 	{
 		name: "envelope: no checksum",
@@ -277,7 +277,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			overlay := write(t, root, m)
-			out, err := goTest(root, "-overlay", overlay, "-count=1", "-timeout=120s", "-run", m.run, m.pkg)
+			out, err := goTest(root, "-overlay", overlay, "-count=1", "-failfast", "-timeout=120s", "-run", m.run, m.pkg)
 			require.NotContains(t, out, "[build failed]", "a mutant must compile")
 			require.NotContains(t, out, "no tests to run")
 			require.Error(t, err, "nothing failed without it")
