@@ -124,6 +124,8 @@ func TestAnotherChannelHasNoProofBeforeItsOwnConfirmation(t *testing.T) {
 	r := newRig(t)
 	a, _ := r.joined("a", lasting)
 	gate := make(chan struct{})
+	let := sync.OnceFunc(func() { close(gate) })
+	defer let() // the rig cannot be taken down before
 	var reached atomic.Bool
 	r.onCommand(func(_ *server.Peer, cmd string, _ []string) bool {
 		if cmd == "SUBSCRIBE" {
@@ -142,7 +144,7 @@ func TestAnotherChannelHasNoProofBeforeItsOwnConfirmation(t *testing.T) {
 	r.publish("b", inv("lost"))
 	require.Empty(t, b.all())
 	eventually(t, "the heartbeats are reported to b as well", func() bool { return len(b.reports()) >= 5 })
-	close(gate)
+	let()
 	eventually(t, "a proof of b", b.proven)
 	require.Equal(t, "begin prove", b.story())
 	r.publish("b", inv("k"))
