@@ -30,11 +30,11 @@ type Bus struct {
 //
 // It returns ErrUnsupportedClient for a client that cannot keep the contract.
 func NewBus(rdb redis.UniversalClient, logger *slog.Logger) (*Bus, error) {
-	data, err := redisclient.Derive(rdb)
+	data, err := redisclient.Derive(rdb, nil)
 	if err != nil {
 		return nil, fmt.Errorf("tiered: %w", err)
 	}
-	control, err := redisclient.Derive(rdb)
+	control, err := redisclient.Derive(rdb, nil)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("tiered: %w", err), data.Close())
 	}

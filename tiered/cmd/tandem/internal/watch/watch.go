@@ -79,7 +79,7 @@ func (s Subject) String() string { return s.channel }
 //
 // It makes a client of its own from rdb, because go-redis would otherwise connect again by itself and hide the gap.
 func Run(ctx context.Context, rdb redis.UniversalClient, s Subject, tell func(Event)) error {
-	client, err := redisclient.Derive(rdb)
+	client, err := redisclient.Derive(rdb, nil)
 	if err != nil {
 		return err
 	}
