@@ -25,7 +25,7 @@ const (
 	ttl = time.Minute
 	// maxBytes is the longest value that Acquire hands out.
 	maxBytes = 1 << 20
-	key = "42"
+	key      = "42"
 )
 
 var (

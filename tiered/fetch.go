@@ -125,7 +125,9 @@ func (c *Cache[V]) readRemote(f *flight[V], b *budget) (raw []byte, err error) {
 }
 
 // isBad reports whether a read found something that is no entry: an answer, not a failure of Redis.
-func isBad(err error) bool { return errors.Is(err, remote.ErrWrongType) || errors.Is(err, remote.ErrTooLarge) }
+func isBad(err error) bool {
+	return errors.Is(err, remote.ErrWrongType) || errors.Is(err, remote.ErrTooLarge)
+}
 
 // take puts what L2 holds into L1 and returns it.
 func (c *Cache[V]) take(f *flight[V], e decoded[V], o opening) (V, error) {
