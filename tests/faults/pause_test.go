@@ -1,0 +1,5 @@
+package faults
+
+const childEnv = "FAULTS_TEST_CHILD"
+
+func child() {}
