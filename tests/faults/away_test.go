@@ -31,6 +31,7 @@ func TestColdReadsWhenRedisGoesAway(t *testing.T) {
 	for name, goAway := range awayFrom {
 		for _, side := range sides {
 			t.Run(name+"/"+side.name, func(t *testing.T) {
+				leavesNothing(t)
 				srv, s := startRedis(t), newSource(loadTime)
 				c := ready(t, srv.Addr(), s)
 				readAtOnce(t, c, "warm")
@@ -47,6 +48,7 @@ func TestColdReadsWhenRedisWasNeverThere(t *testing.T) {
 	for name, goAway := range awayFrom {
 		for _, side := range sides {
 			t.Run(name+"/"+side.name, func(t *testing.T) {
+				leavesNothing(t)
 				srv, s := startRedis(t), newSource(loadTime)
 				require.NoError(t, goAway(srv))
 				side.alone()
@@ -56,6 +58,7 @@ func TestColdReadsWhenRedisWasNeverThere(t *testing.T) {
 	}
 	for _, side := range sides {
 		t.Run("backlog full/"+side.name, func(t *testing.T) {
+			leavesNothing(t)
 			s := newSource(loadTime)
 			side.alone()
 			requireBounded(t, instance(t, fullBacklog(t), s, &logbook{}), side, s)
