@@ -47,10 +47,15 @@ func (j *judge) write(t testing.TB, writer *cache, key string) (confirmed bool, 
 	if err != nil && !errors.Is(err, tiered.ErrPending) {
 		t.Errorf("Invalidate: %v", err)
 	}
+	j.acknowledge(key, v, err)
+	return err == nil, v
+}
+
+// acknowledge takes note that a Set or Invalidate has returned a moment ago, with err.
+func (j *judge) acknowledge(key string, version int64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.acks[key] = append(j.acks[key], ack{time.Now(), v, err != nil})
-	return err == nil, v
+	j.acks[key] = append(j.acks[key], ack{time.Now(), version, err != nil})
 }
 
 // read gets key from c, judges what it is given, and returns the version.
