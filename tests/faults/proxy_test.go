@@ -157,8 +157,6 @@ func (p *proxy) serve(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	// Little buffer, so that a reader who stops is felt by the server soon.
-	_ = server.(*net.TCPConn).SetReadBuffer(4 << 10)
 	l := &link{proxy: p, client: conn, server: server, over: make(chan struct{})}
 	p.mu.Lock()
 	refuse := p.refuse

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -47,15 +46,7 @@ func TestErrorReplies(t *testing.T) {
 
 // errorFor answers commands and leaves the greeting to the server.
 func errorFor(text string) func([]byte) *reply {
-	line := []byte("-" + text + "\r\n")
-	return func(piece []byte) *reply {
-		for _, command := range []string{"\r\nhget\r\n", "\r\nevalsha\r\n", "\r\neval\r\n"} {
-			if bytes.Contains(piece, []byte(command)) {
-				return &reply{bytes: line}
-			}
-		}
-		return nil
-	}
+	return answerTo(reply{bytes: []byte("-" + text + "\r\n")}, "hget", "evalsha", "eval")
 }
 
 // illness is an error that a real server can be made to give.

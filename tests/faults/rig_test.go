@@ -31,6 +31,9 @@ const (
 	slack = time.Second
 )
 
+// childEnv makes this test binary an instance in a process of its own; it holds the server's address.
+const childEnv = "TANDEM_FAULTS_CHILD"
+
 // clientLog is what go-redis itself writes, for the whole process.
 var clientLog logbook
 

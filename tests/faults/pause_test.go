@@ -1,5 +1,0 @@
-package faults
-
-const childEnv = "FAULTS_TEST_CHILD"
-
-func child() {}
