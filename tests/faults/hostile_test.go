@@ -318,7 +318,7 @@ func (m *messages) pick(rng *rand.Rand) string {
 	return m.all[rng.IntN(len(m.all))]
 }
 
-// heapWatch samples the heap.
+// heapWatch samples the heap and the stacks.
 type heapWatch struct {
 	before, highest uint64
 	over            chan struct{}
@@ -329,7 +329,7 @@ type heapWatch struct {
 func heapNow() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+	return m.HeapAlloc + m.StackInuse
 }
 
 func watchHeap(t *testing.T) *heapWatch {
