@@ -56,14 +56,12 @@ func TestColdReadsWhenRedisWasNeverThere(t *testing.T) {
 			})
 		}
 	}
-	for _, side := range sides {
-		t.Run("backlog full/"+side.name, func(t *testing.T) {
-			leavesNothing(t)
-			s := newSource(loadTime)
-			side.alone()
-			requireBounded(t, instance(t, fullBacklog(t), s, &logbook{}), side, s)
-		})
-	}
+	t.Run("backlog full/"+sides[1].name, func(t *testing.T) {
+		leavesNothing(t)
+		s := newSource(loadTime)
+		sides[1].alone()
+		requireBounded(t, instance(t, fullBacklog(t), s, &logbook{}), sides[1], s)
+	})
 }
 
 // side is one way of reading all keys.
@@ -122,27 +120,27 @@ func readAtOnce(t *testing.T, c *cache, prefix string) (worst, total time.Durati
 	return longest.get(), time.Since(began)
 }
 
-// requireBounded reads cold keys three times. The first time the outage may have to be found out; by then a heartbeat has
-// had time to fail, and the second and third time cost the loads alone, and leave nothing behind.
+// requireBounded reads cold keys three times. The first time the outage may have to be found out; by the second a heartbeat
+// has failed, and from there on they cost the loads alone, and leave nothing behind.
 func requireBounded(t *testing.T, c *cache, how side, s *source) {
 	t.Helper()
 	alone, loads := how.alone(), s.loads.Load()
 	worst1, total1 := how.read(t, c, "first:")
 	eventually(t, "the outage is known", func() bool { return !c.Health().RemoteTrusted && c.Health().RedisError != nil })
 	after1 := measure()
-	worst2, total2 := how.read(t, c, "second:")
+	worst2, total2 := readAtOnce(t, c, "second:")
 	_, _ = readAtOnce(t, c, "third:")
 	// What dials under way may add is theirs to bound, and not a share of each call.
 	allowed := footprint{after1.goroutines + coldKeys/10, after1.sockets + coldKeys/10}
 	after3 := least(t, allowed)
-	t.Logf("%d cold reads, loads alone %v: first %v in all, worst %v; then %v in all, worst %v; goroutines %d then %d, sockets %d then %d",
+	t.Logf("%d cold reads, loads alone %v: first %v in all, worst %v; then at once %v in all, worst %v; goroutines %d then %d, sockets %d then %d",
 		coldKeys, round(alone), round(total1), round(worst1), round(total2), round(worst2),
 		after1.goroutines, after3.goroutines, after1.sockets, after3.sockets)
 	const heartbeat = 1200 * time.Millisecond // three intervals of the default MaxStaleness: how long one may take to fail
 	require.Less(t, worst1, loadTime+tiered.DefaultRedisTimeout+slack)
 	require.Less(t, worst2, loadTime+slack)
 	require.Less(t, total1, 3*alone+heartbeat+tiered.DefaultRedisTimeout+slack)
-	require.Less(t, total2, 3*alone+slack)
+	require.Less(t, total2, loadTime+slack)
 	require.EqualValues(t, 3*coldKeys, s.loads.Load()-loads, "one load each")
 }
 

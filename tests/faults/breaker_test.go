@@ -63,3 +63,20 @@ func TestTheBreaker(t *testing.T) {
 	read()
 	require.Equal(t, fills+1, c.Stats().Fills, "Redis is used again")
 }
+
+// Many reads at once meet the outage, which is over a moment later. How long Redis is left alone then is logged; it is at
+// most the longest rest.
+func TestTheBreakerAfterABurst(t *testing.T) {
+	srv, s := startRedis(t), newSource(0)
+	p := newProxy(t, srv.Addr())
+	c := ready(t, p.addr(), s)
+	require.Zero(t, get(t, c, "warm"))
+	p.set(rule{up: swallow}, data)
+	worst, _ := readAtOnce(t, c, "burst:")
+	require.True(t, c.Health().BreakerOpen)
+	p.heal()
+	healed := trusted(t, c)
+	t.Logf("%d reads at once, worst %v; closed %v after Redis answered", coldKeys, round(worst), round(healed))
+	require.Less(t, worst, tiered.DefaultRedisTimeout+slack)
+	require.Less(t, healed, 2*time.Second+slack)
+}

@@ -24,7 +24,6 @@ var errorReplies = []string{
 	"NOPERM this user has no permissions to run the 'evalsha' command",
 	"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
 	"CLUSTERDOWN The cluster is down",
-	"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
 	"ERR something that no release says today",
 }
 

@@ -83,7 +83,7 @@ func TestASubscriptionKilledAgainAndAgain(t *testing.T) {
 func TestAHalfOpenSubscription(t *testing.T) {
 	l := newListening(t)
 	l.proxy.set(rule{down: swallow}, bus)
-	writes := l.writeFor(t, 3*listenBound)
+	writes := l.writeFor(t, 2*listenBound)
 	require.False(t, l.reader.Health().LocalTrusted, "without proof L1 is not trusted")
 	require.True(t, l.reader.Health().RemoteTrusted)
 	l.proxy.heal()
@@ -112,7 +112,7 @@ func TestDataWithoutABus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newListening(t)
 			strike(l.proxy)
-			writes := l.writeFor(t, 3*listenBound)
+			writes := l.writeFor(t, 2*listenBound)
 			h := l.reader.Health()
 			require.False(t, h.LocalTrusted)
 			require.True(t, h.RemoteTrusted, "%v", h.RedisError)
@@ -128,7 +128,7 @@ func TestDataWithoutABus(t *testing.T) {
 func TestABusWithoutData(t *testing.T) {
 	l := newListening(t)
 	l.proxy.set(rule{up: swallow}, control, data)
-	writes := l.writeFor(t, 3*listenBound)
+	writes := l.writeFor(t, 2*listenBound)
 	h := l.reader.Health()
 	require.False(t, h.RemoteTrusted)
 	require.Error(t, h.RedisError)
