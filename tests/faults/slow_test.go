@@ -43,10 +43,9 @@ func TestASlowRedis(t *testing.T) {
 			err := slow.Invalidate(context.Background(), "seen")
 			took := time.Since(began)
 			require.Less(t, took, tiered.DefaultRedisTimeout+slack)
-			if delay > tiered.DefaultRedisTimeout {
+			// Within the timeout it may be confirmed, unless it needs a new connection first.
+			if err != nil || delay > tiered.DefaultRedisTimeout {
 				require.ErrorIs(t, err, tiered.ErrPending)
-			} else {
-				require.NoError(t, err)
 			}
 			require.Equal(t, v, get(t, slow, "seen"), "C2")
 
