@@ -221,18 +221,20 @@ func get(t testing.TB, c *cache, key string) int64 {
 	return v.Version
 }
 
-// trusted waits until both tiers are, and nothing is pending. It reads meanwhile: an open breaker needs a probe.
+// trusted waits until both tiers of all the caches are, and nothing is pending. It reads meanwhile: an open breaker needs a
+// probe.
 func trusted(t testing.TB, caches ...*cache) time.Duration {
 	t.Helper()
-	began := time.Now()
-	for _, c := range caches {
-		n := 0
-		eventually(t, "trusted", func() bool {
-			n++
+	began, n := time.Now(), 0
+	eventually(t, "trusted", func() bool {
+		n++
+		all := true
+		for _, c := range caches {
 			get(t, c, "probe:"+strconv.Itoa(n))
-			return healthy(c)
-		})
-	}
+			all = all && healthy(c)
+		}
+		return all
+	})
 	return time.Since(began)
 }
 
