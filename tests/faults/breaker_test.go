@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -74,9 +75,13 @@ func TestTheBreakerAfterABurst(t *testing.T) {
 	p.set(rule{up: swallow}, data)
 	worst, _ := readAtOnce(t, c, "burst:")
 	require.True(t, c.Health().BreakerOpen)
+	dialled := p.accepted.Load()
 	p.heal()
 	healed := trusted(t, c)
-	t.Logf("%d reads at once, worst %v; closed %v after Redis answered", coldKeys, round(worst), round(healed))
+	t.Logf("%d reads at once, worst %v; %d connections dialled by then, %d open in the end; closed %v after Redis answered",
+		coldKeys, round(worst), dialled, p.open(), round(healed))
+	pool := 10 * runtime.GOMAXPROCS(0) // go-redis' default
+	require.LessOrEqual(t, p.open(), 2*pool+1, "two pools and the subscription")
 	require.Less(t, worst, tiered.DefaultRedisTimeout+slack)
 	require.Less(t, healed, 2*time.Second+slack)
 }

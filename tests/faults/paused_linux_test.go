@@ -30,7 +30,9 @@ const (
 func monotonic() int64 {
 	const clockMonotonic = 1
 	var ts syscall.Timespec
-	_, _, _ = syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	if _, _, failed := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0); failed != 0 {
+		panic(failed)
+	}
 	return ts.Nano()
 }
 

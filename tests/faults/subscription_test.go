@@ -148,16 +148,16 @@ func TestASubscriberThatIsTooSlow(t *testing.T) {
 		keys[i] = fmt.Sprint(i, big)
 	}
 	message := string(pubsub.Message{Op: pubsub.Invalidate, Sender: "flood", Keys: keys}.Encode())
-	published, killed := 0, time.Duration(0)
-	for began := time.Now(); ; published++ {
+	published, began := 0, time.Now()
+	for ; ; published++ {
 		receivers, err := l.admin.Publish(soon(t), channel, message).Result()
 		require.NoError(t, err)
 		if receivers == 1 { // the writer's is left
-			killed = time.Since(began)
 			break
 		}
 		require.Less(t, time.Since(began), patience, "the server does not mind")
 	}
+	killed := time.Since(began)
 	writes := l.writeFor(t, 2*listenBound)
 	require.False(t, l.reader.Health().LocalTrusted)
 	l.proxy.heal()
