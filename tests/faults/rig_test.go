@@ -25,7 +25,7 @@ import (
 const (
 	cacheName = "things"
 	// patience is for what must happen and has no bound of its own.
-	patience = 20 * time.Second
+	patience = time.Minute
 	// slack is what a busy machine may add to a bound of the contract. It is far below what go-redis' own settings would
 	// make of a fault (5 s for a read, 100 s for a connection).
 	slack = time.Second
