@@ -186,7 +186,6 @@ func (r *sickness) suffer(t *testing.T, expected func(error) bool) {
 func (r *sickness) recover(t *testing.T) {
 	t.Helper()
 	healed := trusted(t, r.writer, r.other)
-	require.Less(t, healed, 5*time.Second+slack, "the longest pause between two attempts, and connecting")
 	began := time.Now()
 	eventually(t, "the other instance has the writes", func() bool {
 		return get(t, r.other, "k") == r.version && get(t, r.other, "set") == r.set
