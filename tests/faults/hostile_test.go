@@ -270,6 +270,35 @@ func TestAnotherTypeIsCounted(t *testing.T) {
 	require.Equal(t, 1, log.count("cannot be used"))
 }
 
+// C7: an entry over the limit is replaced by a load, however far over, and says nothing about Redis' health.
+func TestAnEntryOverTheLimitIsReplaced(t *testing.T) {
+	for _, size := range []int{2 << 20, hugeBytes} {
+		t.Run(fmt.Sprint(size>>20, " MB"), func(t *testing.T) {
+			srv, s := startRedis(t), newSource(0)
+			raw := client(t, srv.Addr())
+			c := ready(t, srv.Addr(), s, func(o *tiered.Options[value]) { o.LocalTTL = tiered.Off })
+			keys := []string{"a", "b", "c", "d"} // more than it takes to open the breaker
+			for _, key := range keys {
+				get(t, c, key)
+				field := raw.HKeys(soon(t), entry(key)).Val()[0]
+				require.NoError(t, raw.HSet(soon(t), entry(key), field, strings.Repeat("x", size)).Err())
+			}
+			for _, key := range keys {
+				require.Zero(t, get(t, c, key))
+			}
+			loads := s.loads.Load()
+			for _, key := range keys {
+				require.Zero(t, get(t, c, key))
+			}
+			t.Logf("%d entries: bad entries %d, breaker opened %d times, loads for the second round %d",
+				len(keys), c.Stats().BadEntries, c.Stats().BreakerOpened, s.loads.Load()-loads)
+			require.EqualValues(t, len(keys), c.Stats().BadEntries)
+			require.Zero(t, c.Stats().BreakerOpened)
+			require.Equal(t, loads, s.loads.Load(), "Redis has them again")
+		})
+	}
+}
+
 // messages are what was heard on some channels.
 type messages struct {
 	mu  sync.Mutex
