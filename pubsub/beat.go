@@ -51,6 +51,14 @@ func (b *Bus) beat(patience time.Duration) error {
 	}
 	report.Err, report.RedisNow = err, reply.now
 	report.Moved = b.follow(reply.server, reply.same, err)
+	b.tell(members, report, reply.versions)
+	if err == nil {
+		b.settle(reply.server)
+	}
+	return err
+}
+
+func (b *Bus) tell(members []*member, report BeatReport, versions []version) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, m := range members {
@@ -58,12 +66,11 @@ func (b *Bus) beat(patience time.Duration) error {
 			continue
 		}
 		r := report
-		if err == nil {
-			r.Version, r.Kept = reply.versions[i].text, reply.versions[i].kept
+		if r.Err == nil {
+			r.Version, r.Kept = versions[i].text, versions[i].kept
 		}
 		m.Handler.Beat(r)
 	}
-	return err
 }
 
 func (b *Bus) beatKeys(members []*member) []string {

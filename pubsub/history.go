@@ -94,7 +94,8 @@ func (r *reached) others(id string) bool {
 }
 
 // follow takes the outcome of a heartbeat, has everybody dial anew where that is needed, and reports whether the server may
-// lack writes that an earlier one had.
+// lack writes that an earlier one had. Nobody knows the server then: not before the members know that it has moved may
+// connections to the new one be used, which is what settle says.
 func (b *Bus) follow(s origin, same bool, err error) (moved bool) {
 	h := &b.history
 	if err != nil {
@@ -108,12 +109,17 @@ func (b *Bus) follow(s origin, same bool, err error) (moved bool) {
 	another := h.begun && s.id != h.server.id && !same
 	moved = another || (h.begun && s.id == "" && h.failing > 0)
 	*h = history{server: s, begun: true}
-	b.server.Store(&s.id)
 	if another || b.reached.others(s.id) {
+		b.doubtServer()
 		b.redial()
 	}
-	b.reached.reset()
 	return moved
+}
+
+// settle says that the server of a heartbeat that succeeded is the one.
+func (b *Bus) settle(s origin) {
+	b.server.Store(&s.id)
+	b.reached.reset()
 }
 
 // leave reports whether a heartbeat's failure is a reason to dial anew: the server does not take writes, or was not reached.

@@ -253,7 +253,7 @@ func TestASuspicionIsDecidedByAHeartbeat(t *testing.T) {
 	require.Zero(t, r.redials.Load())
 
 	require.False(t, r.bus.Reached("another"))
-	eventually(t, "the same again", func() bool { return reaches(r.bus, id) && r.redials.Load() == 1 })
+	eventually(t, "the same again", func() bool { return reaches(r.bus, id) && r.redials.Load() >= 1 })
 	eventually(t, "a proof", h.proven)
 	for _, b := range h.reports() {
 		require.False(t, b.Moved)

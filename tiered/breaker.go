@@ -36,6 +36,7 @@ type breaker struct {
 	lastKey  string
 	rest     time.Duration // zero while it is closed
 	until    int64         // by mono: when the next flight may try
+	probing  bool          // one is trying
 }
 
 // allow reports whether a flight may go to Redis. While the breaker is open, the flight that is allowed is the probe.
@@ -53,6 +54,7 @@ func (b *breaker) allow() bool {
 		return false
 	}
 	b.until = now + int64(b.rest) // the next one, should this one never tell
+	b.probing = true
 	return true
 }
 
@@ -63,7 +65,7 @@ func (b *breaker) worked() {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failures, b.lastKey, b.rest = 0, "", 0
+	b.failures, b.lastKey, b.rest, b.probing = 0, "", 0, false
 	b.troubled.Store(false)
 }
 
@@ -73,6 +75,10 @@ func (b *breaker) failed(key string) (opens bool) {
 	defer b.mu.Unlock()
 	b.troubled.Store(true)
 	if b.rest > 0 {
+		if !b.probing { // one of those that were on their way when it opened
+			return false
+		}
+		b.probing = false
 		b.rest = min(2*b.rest, maxRest)
 		b.until = mono.Now() + int64(b.rest)
 		return false

@@ -39,7 +39,7 @@ var (
 	// ErrPending is returned by Set, SetWith, Invalidate and InvalidateAll when Redis did not confirm the change. The local
 	// copy is gone, and the invalidation is repeated in the background until Redis takes it; until then this instance
 	// loads the key from the source. A caller that has committed to its source need not repeat the call.
-	ErrPending = errors.New("tiered: not confirmed by Redis, will be repeated in the background")
+	ErrPending = errors.New("tiered: not confirmed by Redis")
 
 	// ErrLoadTimeout is returned by Get, GetWith and Refresh when the loader took longer than Options.LoadTimeout. It is
 	// also a context.DeadlineExceeded.
@@ -91,5 +91,5 @@ func panicSite(stack []byte) string {
 
 // pendingError says what was left to the background, and why.
 func pendingError(what string, cause error) error {
-	return fmt.Errorf("%w: %s: %w", ErrPending, what, cause)
+	return fmt.Errorf("%w, will be repeated in the background: %s: %w", ErrPending, what, cause)
 }

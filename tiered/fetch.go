@@ -48,7 +48,7 @@ func (c *Cache[V]) fly(f *flight[V]) {
 //
 // The flight's ticket was taken before anything below happens; that order is what C2 to C4 rest on in L1.
 func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
-	b := &budget{left: c.opts.RedisTimeout}
+	b := newBudget(c.opts.RedisTimeout)
 	o := c.awaitGate(f.ctx, b)
 	switch {
 	case c.pending.has(f.key):
@@ -65,7 +65,7 @@ func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
 	case isBad(err):
 		c.bad(f.key, err)
 		return c.fetchLeased(f, b, o, remote.Wanted)
-	case err != nil:
+	case err != nil, !c.gate.same(o):
 		return c.loadAlone(f, inLocal)
 	case raw == nil:
 		return c.fetchLeased(f, b, o, remote.Wanted)
@@ -155,7 +155,7 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 	wait := newLeaseWait(c.opts.LeaseWait)
 	for attempt := 1; ; {
 		l, err := c.acquire(f, b, token, seen)
-		if err != nil {
+		if err != nil || !c.gate.same(o) {
 			c.releaseLater(f.key, token) // it may have been acquired all the same
 			return c.loadAlone(f, inLocal)
 		}

@@ -26,6 +26,7 @@ type gate struct {
 	closed   int64      // a heartbeat sent before this is not believed: an epoch of our own making is newer than it
 	cautious int64      // with a heartbeat sent before this, what L2 says may be returned and not kept
 	grace    int64      // not open before this
+	moves    uint64     // how often a server has taken over
 	changed  chan struct{}
 }
 
@@ -54,6 +55,9 @@ func (g *gate) report(b pubsub.BeatReport) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if b.Moved {
+		g.moves++
+	}
 	if g.failed = err; err == nil {
 		// An instance that is new cannot know how long ago a server took over.
 		if b.Kept && (b.Moved || g.last.received == 0) {
@@ -85,6 +89,7 @@ type opening struct {
 	trust
 	open bool            // L2 may be believed
 	keep bool            // and what it says may be kept in L1
+	move uint64          // which server it is, counted
 	err  error           // why it is not open, if a heartbeat failed
 	wait <-chan struct{} // closed at the next report; nil if there is no reason to expect that it opens soon
 }
@@ -92,7 +97,7 @@ type opening struct {
 func (g *gate) look() opening {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	o := opening{trust: g.last, err: g.failed}
+	o := opening{trust: g.last, err: g.failed, move: g.moves}
 	if g.failed != nil {
 		return o
 	}
@@ -104,6 +109,14 @@ func (g *gate) look() opening {
 	o.open = now-g.last.sent <= g.bound && now >= g.grace
 	o.keep = g.last.sent > g.cautious
 	return o
+}
+
+// same reports whether no server has taken over since o. What was read since o may come from another one otherwise: its
+// connection was dialled after the heartbeat that found it.
+func (g *gate) same(o opening) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.moves == o.move
 }
 
 // known returns what the last good heartbeat has shown, however long ago.

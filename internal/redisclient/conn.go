@@ -11,14 +11,18 @@ type conn struct {
 	net.Conn
 	of     *conns
 	frames frames // of the reading goroutine: there is one at a time
+	bad    error  // what frames has refused; go-redis may read again after an error that it does not report
 	closed atomic.Bool
 }
 
 func (c *conn) Read(b []byte) (int, error) {
+	if c.bad != nil {
+		return 0, c.bad
+	}
 	n, err := c.Conn.Read(b)
-	if bad := c.frames.check(b[:n]); bad != nil {
+	if c.bad = c.frames.check(b[:n]); c.bad != nil {
 		_ = c.Close()
-		return 0, bad
+		return 0, c.bad
 	}
 	return n, err
 }

@@ -33,7 +33,8 @@ end
 local lease = redis.call('HGET', KEYS[1], ARGV[2])
 if lease and ARGV[6] ~= '*' and string.sub(lease, -32) ~= ARGV[4] then
   local expires = tonumber(string.sub(lease, 1, 13))
-  if expires and expires > now then
+  -- One that is to last longer than any lease is not ours, and would keep the entry out for ever.
+  if expires and expires > now and expires <= now + tonumber(ARGV[5]) then
     local waiters = redis.call('HGET', KEYS[1], ARGV[3]) or ''
     if #waiters < 8192 and not string.find(waiters, ARGV[7], 1, true) then
       redis.call('HSET', KEYS[1], ARGV[3], waiters .. ARGV[7] .. ' ')

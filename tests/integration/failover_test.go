@@ -147,7 +147,12 @@ func TestAFailoverThatLosesNothingKeepsTheEntries(t *testing.T) {
 	p, s := newPair(t), newSource(0)
 	short := func(o *tiered.Options[Value]) { o.MaxStaleness = 500 * time.Millisecond }
 	c := p.instance(s, short)
-	get(t, c, "k")
+	key := ""
+	eventually(t, "one is in Redis", func() bool {
+		key += "k"
+		get(t, c, key)
+		return p.admins[0].HLen(soon(t), "tandem:{things}:k:"+key).Val() == 1
+	})
 	// Heartbeats wait, so that the replica has the last one.
 	require.NoError(t, p.admins[0].Do(soon(t), "CLIENT", "PAUSE", "60000", "WRITE").Err())
 	p.settled()
@@ -156,7 +161,7 @@ func TestAFailoverThatLosesNothingKeepsTheEntries(t *testing.T) {
 	loads := s.loads.Load()
 	another := p.instance(s, short, func(o *tiered.Options[Value]) { o.Load = nil })
 	eventually(t, "by a new instance as well", func() bool { return another.Health().RemoteTrusted })
-	require.Equal(t, int64(0), get(t, another, "k"), "it is in Redis still")
+	require.Equal(t, int64(0), get(t, another, key), "it is in Redis still")
 	require.Equal(t, loads, s.loads.Load())
 }
 
