@@ -153,6 +153,7 @@ func TestTheFirstReplicaChangesNothing(t *testing.T) {
 	b := New(master.rdb, Options{Redial: func() { t.Error("dialled anew") }})
 	require.False(t, b.follow(before.server, false, nil))
 	require.False(t, b.follow(after.server, after.same, nil))
+	b.settle(after.server)
 	requireServer(t, b, after.server.id)
 }
 
