@@ -27,9 +27,11 @@
 //   - Bad data is a miss: what cannot be read in Redis is counted, logged, and replaced by a load.
 //
 // It holds on these conditions: Invalidate is called after the source has committed; loaders read what was committed last,
-// not a replica that lags; and all instances have the same MaxStaleness. What an instance had written to a Redis that lost it
-// (a restart from an old snapshot) is outside the contract, and so is a pause of
-// the whole machine in which the monotonic clock stands still (a suspended or migrated virtual machine).
+// not a replica that lags; and all instances have the same MaxStaleness.
+//
+// Outside the contract are: what Redis had confirmed and lost with its master, if the instance that issued it dies or is cut
+// off before it can repeat it; a Redis that hides INFO replication and comes back from an old snapshot; and a pause of the
+// whole machine in which the monotonic clock stands still (a suspended or migrated virtual machine).
 //
 // # How
 //
@@ -37,4 +39,8 @@
 // the load; an invalidation deletes it. Everything in L1 belongs to a session of the subscription, which must prove several
 // times within MaxStaleness that it hears what is published; without proof L1 is not used. The packages local, remote and
 // pubsub document these three in turn.
+//
+// What Redis says is believed while it takes heartbeats, on connections to the very server that takes them. A server that
+// takes another's place is told apart by its replication id: where it may lack writes, the cache starts a new epoch, and
+// each instance repeats what it invalidated since its last heartbeat.
 package tiered
