@@ -1,0 +1,70 @@
+//go:build linux
+
+package chaos
+
+import (
+	"cmp"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/tests/chaos/internal/design"
+)
+
+// TestContractUnderFaults is the harness: with random faults for -duration, or with -runs of each fault alone.
+func TestContractUnderFaults(t *testing.T) {
+	needRedis(t)
+	seed := theSeed(t)
+	if *runs > 0 || *table {
+		everyFault(t, seed, max(*runs, 1))
+		return
+	}
+	d := cmp.Or(*duration, 10*time.Second)
+	if raceDetector && *duration == 0 {
+		d = 4 * time.Second
+	}
+	faults := chosen(t)
+	out := both(t, func(t *testing.T, name string) outcome { return runMixed(t, name, faults, seed, d) })
+	requireContract(t, out[design.Tandem], seed)
+	requireSeeing(t, out[design.Control])
+}
+
+// requireSeeing fails if the control seems to keep the contract: then the harness would not see who breaks it.
+func requireSeeing(t *testing.T, control outcome) {
+	t.Helper()
+	require.Positive(t, control.C2, "the harness is blind to C2")
+	require.Positive(t, control.C3, "the harness is blind to C3")
+}
+
+func everyFault(t *testing.T, seed uint64, n int) {
+	var rows rows
+	for _, f := range chosen(t) {
+		t.Run(f.Name, func(t *testing.T) {
+			for i := range n {
+				s := seed + uint64(i)
+				out := both(t, func(t *testing.T, name string) outcome { return runAlone(t, name, f, s) })
+				requireContract(t, out[design.Tandem], s)
+				rows.add(f.Name, out)
+			}
+		})
+	}
+	requireSeeing(t, rows.sum(design.Control))
+	if *table {
+		fmt.Println(rows.markdown())
+	}
+}
+
+// TestADefectIsSeen seeds a defect: an instance that returns the version before the right one, once in a thousand reads.
+func TestADefectIsSeen(t *testing.T) {
+	t.Parallel()
+	needRedis(t)
+	seed := theSeed(t)
+	a := open(t, design.Stale, seed)
+	time.Sleep(warmUp)
+	r, err := a.Finish()
+	require.NoError(t, err)
+	require.Positive(t, r.C2)
+	require.Positive(t, r.C3)
+}

@@ -1,0 +1,54 @@
+package history
+
+import "sort"
+
+// maxSteps bounds the memory of one key. What is forgotten is a claim of the past that a newer one includes: a read that
+// is older than all that is left is still found to be old, and its staleness counted from the oldest step left.
+const maxSteps = 2048
+
+// stairs are the acknowledgements of one key: both times and versions grow, since an acknowledgement of an older version
+// claims nothing beside one of a newer version that came no later.
+type stairs struct{ steps []step }
+
+type step struct {
+	at      int64
+	version int64
+}
+
+// add takes acknowledgements in any order.
+func (s *stairs) add(at, version int64) {
+	i := sort.Search(len(s.steps), func(i int) bool { return s.steps[i].at > at }) // the first that is later
+	if i > 0 && s.steps[i-1].version >= version {
+		return
+	}
+	j := i
+	for j < len(s.steps) && s.steps[j].version <= version {
+		j++
+	}
+	for i > 0 && s.steps[i-1].at == at { // at most one, of an older version
+		i--
+	}
+	tail := append([]step{{at, version}}, s.steps[j:]...)
+	s.steps = append(s.steps[:i], tail...)
+	if len(s.steps) > maxSteps {
+		s.steps = append(s.steps[:0], s.steps[maxSteps/2:]...)
+	}
+}
+
+// required returns the newest version acknowledged at or before at; none is 0.
+func (s *stairs) required(at int64) step {
+	i := sort.Search(len(s.steps), func(i int) bool { return s.steps[i].at > at })
+	if i == 0 {
+		return step{}
+	}
+	return s.steps[i-1]
+}
+
+// newer returns the first acknowledgement of a version above this one.
+func (s *stairs) newer(version int64) (step, bool) {
+	i := sort.Search(len(s.steps), func(i int) bool { return s.steps[i].version > version })
+	if i == len(s.steps) {
+		return step{}, false
+	}
+	return s.steps[i], true
+}
