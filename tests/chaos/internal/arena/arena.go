@@ -79,7 +79,7 @@ func (a *Arena) open() (err error) {
 		return err
 	}
 	a.Checker = history.New(history.Options{Keys: o.Keys, Bound: o.MaxStaleness, Committed: a.Source.Read})
-	a.Server, err = redisserver.Start(redisserver.Options{Args: []string{"--enable-debug-command", "yes", "--dbfilename", Snapshot}})
+	a.Server, err = redisserver.Start(redisserver.Options{Dir: a.dir, Args: []string{"--enable-debug-command", "yes", "--dbfilename", snapshot}})
 	if err != nil {
 		return err
 	}
@@ -106,8 +106,10 @@ func (a *Arena) open() (err error) {
 	return a.AwaitTrust()
 }
 
-// Snapshot is the file that the server saves to, in its directory.
-const Snapshot = "dump.rdb"
+const snapshot = "dump.rdb"
+
+// Snapshot is the file that the server saves to and loads when it starts.
+func (a *Arena) Snapshot() string { return filepath.Join(a.dir, snapshot) }
 
 func (a *Arena) number() int {
 	a.mu.Lock()
@@ -179,6 +181,13 @@ func (a *Arena) Each(op worker.Op, rate int) error {
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// Tell is Each without waiting, for instances that may stand still or be gone.
+func (a *Arena) Tell(op worker.Op, rate int) {
+	for _, s := range a.Slots {
+		s.Worker().Tell(op, rate)
+	}
 }
 
 // Finish lets the writes end, waits until the last of them must be seen everywhere, reads every key on every instance, and

@@ -40,10 +40,10 @@ func All() []Fault {
 	return all
 }
 
-// some returns a part of the slots by chance: at least one, and in one case of four all of them.
+// some returns a part of the slots by chance: at least one, and in one case of eight all of them.
 func some(a *arena.Arena, rng *rand.Rand) []*arena.Slot {
 	slots := append([]*arena.Slot(nil), a.Slots...)
-	if rng.IntN(4) == 0 {
+	if rng.IntN(8) == 0 {
 		return slots
 	}
 	rng.Shuffle(len(slots), func(i, j int) { slots[i], slots[j] = slots[j], slots[i] })

@@ -129,6 +129,9 @@ func (r *Remote) Do(ctx context.Context, op Op, rate int) error {
 	}
 }
 
+// Tell sends a command and does not wait; one that has ended does not hear it.
+func (r *Remote) Tell(op Op, rate int) { _, _ = r.send(op, rate) }
+
 func (r *Remote) send(op Op, rate int) (<-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
