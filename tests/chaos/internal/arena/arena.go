@@ -89,7 +89,7 @@ func (a *Arena) open() (err error) {
 	})
 	a.config = worker.Config{
 		Slots: o.Here + o.Own, Design: o.Design, Source: path, Seed: o.Seed, MaxStaleness: o.MaxStaleness,
-		Readers: 4, Writers: 2, ReadRate: o.ReadRate, WriteRate: o.WriteRate, LoadDelay: 2 * time.Millisecond,
+		Readers: 4, Writers: 2, ReadRate: o.ReadRate, WriteRate: o.WriteRate, LoadDelay: 4 * time.Millisecond,
 	}
 	for i := range o.Here + o.Own {
 		s := &Slot{Index: i, Own: i >= o.Here, arena: a}

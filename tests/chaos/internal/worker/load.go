@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	tick       = 2 * time.Millisecond
-	setEvery   = 8  // one key in so many is written by one writer alone, with Set
-	hotPart    = 16 // one key in so many is hot
-	sharedTime = 3  // one write in so many is a Set
+	tick     = 2 * time.Millisecond
+	setEvery = 8  // one key in so many is written by one writer alone, with Set
+	hotPart  = 64 // one key in so many is hot
+	setTime  = 3  // one write of a slot's first writer in so many is of such a key
 )
 
 // load is the source's loader: it reads the version at the beginning of its delay or at the end, as databases do.
@@ -109,11 +109,11 @@ func (w *worker) writeLoop(rng *rand.Rand, writer int) {
 		defer w.writing.RUnlock()
 		switch {
 		case w.writeRate.Load() == 0:
-		case writer == 0 && rng.IntN(sharedTime) == 0:
-			w.write(w.ownKey(rng), rng.IntN(4) != 0)
+		case writer == 0 && rng.IntN(setTime) == 0:
+			w.writeTwice(rng, w.ownKey(rng), rng.IntN(4) != 0)
 		default:
 			if key := w.pick(rng, 4); key%setEvery != setEvery-1 {
-				w.write(key, false)
+				w.writeTwice(rng, key, false)
 			}
 		}
 	})
@@ -123,6 +123,15 @@ func (w *worker) writeLoop(rng *rand.Rand, writer int) {
 func (w *worker) ownKey(rng *rand.Rand) int {
 	groups := w.source.Keys() / setEvery / w.cfg.Slots
 	return (rng.IntN(groups)*w.cfg.Slots+w.cfg.Slot)*setEvery + setEvery - 1
+}
+
+// writeTwice writes, and now and then once more while those who load again because of the first are at it.
+func (w *worker) writeTwice(rng *rand.Rand, key int, set bool) {
+	w.write(key, set)
+	if rng.IntN(4) == 0 {
+		time.Sleep(time.Duration(rng.Int64N(int64(2*w.cfg.LoadDelay) + 1)))
+		w.write(key, set)
+	}
 }
 
 func (w *worker) write(key int, set bool) {
