@@ -115,7 +115,7 @@ func check(t *testing.T, name string, rounds int, model porcupine.Model) (illega
 	srv := redisserver.Run(t, redisserver.Options{})
 	src, err := source.Create(filepath.Join(t.TempDir(), "source"), rounds)
 	require.NoError(t, err)
-	rdb := design.NewClient(srv.Addr())
+	rdb := design.NewClient(design.Address{Addr: srv.Addr()})
 	seed := theSeed(t)
 	rng := rand.New(rand.NewPCG(seed, 3))
 	in, err := design.Start(name, design.Options{

@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"context"
 	"flag"
 	"math/rand/v2"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -27,9 +29,14 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	worker.Main() // does not return in a process that is an instance
+	redis.SetLogger(silent{}) // it says of each failed dial what the faults are about
+	worker.Main()             // does not return in a process that is an instance
 	goleak.VerifyTestMain(m)
 }
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // needRedis skips, or fails, where there is no Redis, as redisserver.Run does.
 func needRedis(t *testing.T) {

@@ -34,10 +34,10 @@ type outcome struct {
 	events []arena.Event
 }
 
-func open(t *testing.T, name string, seed uint64) *arena.Arena {
+func open(t *testing.T, name string, topology arena.Topology, seed uint64) *arena.Arena {
 	t.Helper()
 	o := arena.Options{
-		Design: name, Seed: seed, MaxStaleness: *staleness,
+		Design: name, Topology: topology, Seed: seed, MaxStaleness: *staleness,
 		Keys: 512, Here: 2, Own: 2, ReadRate: 2500, WriteRate: 40,
 	}
 	if raceDetector {
@@ -67,7 +67,7 @@ func finish(t *testing.T, a *arena.Arena, healed int64, before worker.Felt) outc
 // runAlone runs one fault once.
 func runAlone(t *testing.T, name string, f fault.Fault, seed uint64) outcome {
 	t.Helper()
-	a := open(t, name, seed)
+	a := open(t, name, f.Needs, seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	time.Sleep(warmUp)
 	before := a.Felt()
@@ -94,9 +94,9 @@ type running struct {
 }
 
 // runMixed starts random faults and mends them, several at a time, for d.
-func runMixed(t *testing.T, name string, faults []fault.Fault, seed uint64, d time.Duration) outcome {
+func runMixed(t *testing.T, name string, topology arena.Topology, faults []fault.Fault, seed uint64, d time.Duration) outcome {
 	t.Helper()
-	a := open(t, name, seed)
+	a := open(t, name, topology, seed)
 	rng := rand.New(rand.NewPCG(seed, 2))
 	time.Sleep(warmUp)
 	before := a.Felt()
@@ -116,12 +116,12 @@ func runMixed(t *testing.T, name string, faults []fault.Fault, seed uint64, d ti
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Duration(rng.IntN(600)) * time.Millisecond) {
 		mend(func(r running) bool { return time.Now().After(r.until) })
 		f := faults[rng.IntN(len(faults))]
-		hold := time.Duration(rng.Int64N(int64(2 * *staleness)))
+		hold := max(f.Span, time.Duration(rng.Int64N(int64(2**staleness))))
 		if _, busy := active[f.Class]; busy {
 			continue
 		}
 		a.Note("%s: start", f.Name)
-		heal, err := f.Start(t.Context(), a, rng)
+		heal, err := f.Start(t.Context(), a, rand.New(rand.NewPCG(rng.Uint64(), 0)))
 		if err != nil && len(active) > 0 {
 			a.Note("%s: not now: %v", f.Name, err) // what it needs, another has broken
 			continue
@@ -145,6 +145,17 @@ func chosen(t *testing.T) []fault.Fault {
 		i := slices.IndexFunc(all, func(f fault.Fault) bool { return f.Name == name })
 		require.GreaterOrEqual(t, i, 0, "there is no fault %q", name)
 		out = append(out, all[i])
+	}
+	return out
+}
+
+// only those that this topology knows: a fault of a process is one anywhere.
+func fitting(faults []fault.Fault, topology arena.Topology) []fault.Fault {
+	var out []fault.Fault
+	for _, f := range faults {
+		if f.Needs == topology || f.Class == fault.Process {
+			out = append(out, f)
+		}
 	}
 	return out
 }

@@ -29,6 +29,7 @@ const (
 // Options say how large an arena is.
 type Options struct {
 	Design       string
+	Topology     Topology
 	Seed         uint64
 	MaxStaleness time.Duration
 	Keys         int
@@ -37,14 +38,28 @@ type Options struct {
 	WriteRate    int
 }
 
+// Topology is what kind of Redis there is.
+type Topology uint8
+
+// The topologies.
+const (
+	Single        Topology = iota // one server, with a proxy for each instance
+	WithSentinels                 // see Sentinels
+)
+
+// String names the topology.
+func (t Topology) String() string { return [...]string{"one server", "with Sentinels"}[t] }
+
 // Arena is one run's. Whoever made it must close it.
 type Arena struct {
 	Options Options
-	Server  *redisserver.Server
-	Admin   *redis.Client // connected past the proxies
-	Source  *source.Source
-	Checker *history.Checker
-	Slots   []*Slot
+	Server  *redisserver.Server // Single's
+	Admin   *redis.Client       // of Server, connected past the proxies
+	// Sentinels is the other topology's.
+	Sentinels *Sentinels
+	Source    *source.Source
+	Checker   *history.Checker
+	Slots     []*Slot
 
 	config worker.Config
 	dir    string
@@ -79,14 +94,9 @@ func (a *Arena) open() (err error) {
 		return err
 	}
 	a.Checker = history.New(history.Options{Keys: o.Keys, Bound: o.MaxStaleness, Committed: a.Source.Read})
-	a.Server, err = redisserver.Start(redisserver.Options{Dir: a.dir, Args: []string{"--enable-debug-command", "yes", "--dbfilename", snapshot}})
-	if err != nil {
+	if err := a.openRedis(); err != nil {
 		return err
 	}
-	// Impatient: where the server stands still, the one who stopped it goes on.
-	a.Admin = redis.NewClient(&redis.Options{
-		Addr: a.Server.Addr(), MaxRetries: -1, DialerRetries: 1, ReadTimeout: 5 * time.Second, PoolTimeout: 5 * time.Second,
-	})
 	a.config = worker.Config{
 		Slots: o.Here + o.Own, Design: o.Design, Source: path, Seed: o.Seed, MaxStaleness: o.MaxStaleness,
 		Readers: 4, Writers: 2, ReadRate: o.ReadRate, WriteRate: o.WriteRate, LoadDelay: 4 * time.Millisecond,
@@ -94,6 +104,9 @@ func (a *Arena) open() (err error) {
 	for i := range o.Here + o.Own {
 		s := &Slot{Index: i, Own: i >= o.Here, arena: a}
 		a.Slots = append(a.Slots, s)
+		if a.Server == nil {
+			continue
+		}
 		if s.Proxy, err = proxy.New(a.Server.Addr()); err != nil {
 			return err
 		}
@@ -104,6 +117,22 @@ func (a *Arena) open() (err error) {
 		}
 	}
 	return a.AwaitTrust()
+}
+
+func (a *Arena) openRedis() (err error) {
+	if a.Options.Topology == WithSentinels {
+		a.Sentinels, err = openSentinels()
+		return err
+	}
+	a.Server, err = redisserver.Start(redisserver.Options{Dir: a.dir, Args: []string{"--enable-debug-command", "yes", "--dbfilename", snapshot}})
+	if err != nil {
+		return err
+	}
+	// Impatient: where the server stands still, the one who stopped it goes on.
+	a.Admin = redis.NewClient(&redis.Options{
+		Addr: a.Server.Addr(), MaxRetries: -1, DialerRetries: 1, ReadTimeout: 5 * time.Second, PoolTimeout: 5 * time.Second,
+	})
+	return nil
 }
 
 const snapshot = "dump.rdb"
@@ -222,6 +251,9 @@ func (a *Arena) Close() error {
 	}
 	if a.Server != nil {
 		errs = append(errs, a.Server.Close())
+	}
+	if a.Sentinels != nil {
+		errs = append(errs, a.Sentinels.close())
 	}
 	if a.Source != nil {
 		errs = append(errs, a.Source.Close())

@@ -14,7 +14,7 @@ import (
 // Slot is the place of one instance: its proxy stays, the instance may be killed and have a successor.
 type Slot struct {
 	Index int
-	Proxy *proxy.Proxy
+	Proxy *proxy.Proxy // Single's
 	// Own says that its instances have a process of their own.
 	Own bool
 
@@ -37,7 +37,13 @@ func (s *Slot) Worker() *worker.Remote {
 // start starts the slot's first instance, or a successor.
 func (s *Slot) start(cfg worker.Config) error {
 	a := s.arena
-	cfg.Number, cfg.Slot, cfg.Addr = a.number(), s.Index, s.Proxy.Addr()
+	cfg.Number, cfg.Slot = a.number(), s.Index
+	if a.Sentinels == nil {
+		cfg.Redis.Addr = s.Proxy.Addr()
+	} else {
+		cfg.Redis.MasterName = masterName
+		cfg.Redis.Sentinels, cfg.Redis.Route = a.Sentinels.addresses(s.Index)
+	}
 	s.mu.Lock()
 	s.trust = nil
 	s.before.Sessions += s.felt.Sessions

@@ -25,6 +25,8 @@ const (
 type Fault struct {
 	Name  string
 	Class Class
+	// Needs is the topology for which it is made.
+	Needs arena.Topology
 	// Span is how long it lasts in a run of its own; zero is past MaxStaleness.
 	Span time.Duration
 	// Start breaks something, chosen by rng, and returns what mends it. It may take its time.
@@ -34,7 +36,7 @@ type Fault struct {
 // All returns every fault, in the order of the table.
 func All() []Fault {
 	var all []Fault
-	for _, part := range [][]Fault{network(), server(), process(), load()} {
+	for _, part := range [][]Fault{network(), server(), process(), load(), sentinels()} {
 		all = append(all, part...)
 	}
 	return all

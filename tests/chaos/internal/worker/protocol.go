@@ -5,6 +5,7 @@ package worker
 import (
 	"time"
 
+	"github.com/tandemcache/tandem/tests/chaos/internal/design"
 	"github.com/tandemcache/tandem/tests/chaos/internal/history"
 )
 
@@ -14,8 +15,7 @@ type Config struct {
 	Slot   int // its place among Slots, which a successor takes over
 	Slots  int
 	Design string
-	// Addr is where the instance finds Redis. With Sentinels it is not used.
-	Addr   string
+	Redis  design.Address
 	Source string // path
 	Seed   uint64
 

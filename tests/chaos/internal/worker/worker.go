@@ -70,7 +70,7 @@ func run(cfg Config, commands io.Reader, reports io.Writer) (err error) {
 		return err
 	}
 	w := &worker{cfg: cfg, source: src, rec: newRecorder(cfg.Number), stop: make(chan struct{})}
-	rdb := design.NewClient(cfg.Addr)
+	rdb := design.NewClient(cfg.Redis)
 	defer rdb.Close()
 	w.instance, err = design.Start(cfg.Design, design.Options{
 		Redis: rdb, Load: w.load, MaxStaleness: cfg.MaxStaleness, TTL: time.Hour, Logger: logger(cfg.Number),
