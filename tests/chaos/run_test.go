@@ -71,7 +71,7 @@ func runAlone(t *testing.T, name string, f fault.Fault, seed uint64) outcome {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	time.Sleep(warmUp)
 	before := a.Felt()
-	a.Note("%s: start", f.Name)
+	a.Notef("%s: start", f.Name)
 	heal, err := f.Start(t.Context(), a, rng)
 	require.NoError(t, err, f.Name)
 	span := f.Span
@@ -79,10 +79,10 @@ func runAlone(t *testing.T, name string, f fault.Fault, seed uint64) outcome {
 		span = *staleness + 1200*time.Millisecond
 	}
 	time.Sleep(span)
-	a.Note("%s: heal", f.Name)
+	a.Notef("%s: heal", f.Name)
 	require.NoError(t, heal(), f.Name)
 	healed := clock.Now()
-	a.Note("%s: healed", f.Name)
+	a.Notef("%s: healed", f.Name)
 	return finish(t, a, healed, before)
 }
 
@@ -107,9 +107,9 @@ func runMixed(t *testing.T, name string, topology arena.Topology, faults []fault
 				continue
 			}
 			delete(active, class)
-			a.Note("%s: heal", r.Name)
+			a.Notef("%s: heal", r.Name)
 			require.NoError(t, r.heal(), "%s, seed %d", r.Name, seed)
-			a.Note("%s: healed", r.Name)
+			a.Notef("%s: healed", r.Name)
 		}
 	}
 	defer mend(func(running) bool { return true }) // only where the test has failed
@@ -120,10 +120,10 @@ func runMixed(t *testing.T, name string, topology arena.Topology, faults []fault
 		if _, busy := active[f.Class]; busy {
 			continue
 		}
-		a.Note("%s: start", f.Name)
+		a.Notef("%s: start", f.Name)
 		heal, err := f.Start(t.Context(), a, rand.New(rand.NewPCG(rng.Uint64(), 0)))
 		if err != nil && len(active) > 0 {
-			a.Note("%s: not now: %v", f.Name, err) // what it needs, another has broken
+			a.Notef("%s: not now: %v", f.Name, err) // what it needs, another has broken
 			continue
 		}
 		require.NoError(t, err, "%s, seed %d", f.Name, seed)

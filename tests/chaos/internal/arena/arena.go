@@ -147,8 +147,8 @@ func (a *Arena) number() int {
 	return a.last
 }
 
-// Note remembers what is being done, for the story of a violation.
-func (a *Arena) Note(format string, args ...any) {
+// Notef remembers what is being done, for the story of a violation.
+func (a *Arena) Notef(format string, args ...any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.events = append(a.events, Event{At: clock.Now(), What: fmt.Sprintf(format, args...)})
@@ -222,17 +222,17 @@ func (a *Arena) Tell(op worker.Op, rate int) {
 // Finish lets the writes end, waits until the last of them must be seen everywhere, reads every key on every instance, and
 // returns the judgement of the whole run.
 func (a *Arena) Finish() (history.Result, error) {
-	a.Note("writes end")
+	a.Notef("writes end")
 	err := a.Each(worker.Write, 0)
 	time.Sleep(a.Options.MaxStaleness + 50*time.Millisecond)
-	a.Note("sweep")
+	a.Notef("sweep")
 	err = errors.Join(err, a.Each(worker.Sweep, 0))
 	for _, s := range a.Slots {
 		err = errors.Join(err, s.close())
 	}
 	r := a.Checker.Result()
 	if n := a.Checker.Waiting(); n > 0 || r.Late > 0 {
-		err = errors.Join(err, fmt.Errorf("arena: %d reads were not judged, %d records came too late", n, r.Late))
+		err = errors.Join(err, fmt.Errorf("arena: %d reads were not judged, %d records or reads came too late", n, r.Late))
 	}
 	return r, err
 }

@@ -38,7 +38,7 @@ func slowSubscriber(ctx context.Context, a *arena.Arena, rng *rand.Rand) (func()
 		return nil, err
 	}
 	slots := some(a, rng)
-	a.Note("slow-subscriber: instances in slots %v", indices(slots))
+	a.Notef("slow-subscriber: instances in slots %v", indices(slots))
 	for _, s := range slots {
 		s.Proxy.Set(proxy.Bus, proxy.Down, proxy.Rule{Hold: true})
 	}

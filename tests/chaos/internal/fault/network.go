@@ -45,7 +45,7 @@ func network() []Fault {
 func onLinks(name string, broken func(*proxy.Proxy, *rand.Rand)) Fault {
 	return Fault{Name: name, Class: Network, Start: func(_ context.Context, a *arena.Arena, rng *rand.Rand) (func() error, error) {
 		slots := some(a, rng)
-		a.Note("%s: instances in slots %v", name, indices(slots))
+		a.Notef("%s: instances in slots %v", name, indices(slots))
 		for _, s := range slots {
 			broken(s.Proxy, rng)
 		}

@@ -14,12 +14,12 @@ func process() []Fault {
 	return []Fault{
 		{Name: "instance-paused", Class: Process, Start: func(_ context.Context, a *arena.Arena, rng *rand.Rand) (func() error, error) {
 			s := ownProcess(a, rng)
-			a.Note("instance-paused: slot %d", s.Index)
+			a.Notef("instance-paused: slot %d", s.Index)
 			return s.Worker().Continue, s.Worker().Stop()
 		}},
 		{Name: "instance-killed", Class: Process, Start: func(_ context.Context, a *arena.Arena, rng *rand.Rand) (func() error, error) {
 			s := ownProcess(a, rng)
-			a.Note("instance-killed: slot %d", s.Index)
+			a.Notef("instance-killed: slot %d", s.Index)
 			return s.Succeed, s.Kill()
 		}},
 	}

@@ -36,7 +36,7 @@ func server() []Fault {
 			span := time.Duration(500+rng.IntN(3000)) * time.Millisecond
 			over := time.After(span)
 			mode := []string{"WRITE", "ALL"}[rng.IntN(2)]
-			a.Note("clients-paused: %s for %v", mode, span)
+			a.Notef("clients-paused: %s for %v", mode, span)
 			err := a.Admin.Do(ctx, "CLIENT", "PAUSE", span.Milliseconds(), mode).Err()
 			return func() error { <-over; return nil }, err
 		}},
@@ -67,9 +67,9 @@ func restartOld(ctx context.Context, a *arena.Arena, rng *rand.Rand) (func() err
 	if err := a.Admin.Save(ctx).Err(); err != nil {
 		return nil, err
 	}
-	a.Note("server-restarted-old: saved")
+	a.Notef("server-restarted-old: saved")
 	time.Sleep(time.Duration(500+rng.IntN(2500)) * time.Millisecond)
-	a.Note("server-restarted-old: kill")
+	a.Notef("server-restarted-old: kill")
 	return a.Server.Restart, a.Server.Kill()
 }
 

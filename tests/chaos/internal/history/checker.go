@@ -3,6 +3,7 @@ package history
 import (
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"time"
 )
@@ -47,7 +48,7 @@ type Result struct {
 	Refused int // writes that failed otherwise
 	C2, C3  int // reads that violate it; one that violates both counts in both
 	Unreal  int // reads of a version that the source never had
-	Late    int // records that came after their time was judged: a mistake of the harness
+	Late    int // records that came too late to judge by, and reads too late to be judged: a mistake of the harness
 	Worst   time.Duration
 	Samples []Violation
 	Errors  map[string]int // of failed reads
@@ -147,8 +148,8 @@ func (c *Checker) judgeLocked() {
 	for _, of := range c.instances {
 		complete = min(complete, of)
 	}
-	if complete < c.judged {
-		return // an instance has just joined
+	if complete <= c.judged {
+		return
 	}
 	c.judged = complete
 	for number, reads := range c.waiting {
@@ -196,13 +197,19 @@ func (c *Checker) judgeReadLocked(r Read) {
 		c.result.Worst = max(c.result.Worst, time.Duration(r.Start-s.at))
 	}
 	if own := c.own[ownKey{r.Instance, r.Key}]; own != nil {
-		if need := own.required(r.Start); r.Version < need.version {
+		switch need, known := own.required(r.Start); {
+		case !known:
+			c.result.Late++
+		case r.Version < need.version:
 			c.result.C2++
 			c.sampleLocked("C2", r, need)
 		}
 	}
 	// s > a + bound: one nanosecond less than the bound is still allowed.
-	if need := c.all[r.Key].required(r.Start - int64(c.opts.Bound) - 1); r.Version < need.version {
+	switch need, known := c.all[r.Key].required(r.Start - int64(c.opts.Bound) - 1); {
+	case !known:
+		c.result.Late++
+	case r.Version < need.version:
 		c.result.C3++
 		c.sampleLocked("C3", r, need)
 	}
@@ -258,20 +265,18 @@ func (r *ring) all() []Write {
 // String tells the story: times are in milliseconds before the read's start.
 func (v Violation) String() string {
 	ms := func(t int64) float64 { return float64(t-v.Read.Start) / 1e6 }
-	s := fmt.Sprintf("%s: instance %d read version %d of key %d in [0, %+.3f] ms (clock %d); version %d was due since %+.3f ms",
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s: instance %d read version %d of key %d in [0, %+.3f] ms (clock %d); version %d was due since %+.3f ms",
 		v.Rule, v.Read.Instance, v.Read.Version, v.Read.Key, ms(v.Read.End), v.Read.Start, v.Required, ms(v.Since))
 	for _, w := range v.Writes {
 		op := "Invalidate"
 		if w.Set {
 			op = "Set"
 		}
-		s += fmt.Sprintf("\n\tversion %d: committed %+.3f ms, %s on instance %d in [%+.3f, %+.3f] ms: %s",
-			w.Version, ms(w.Commit), op, w.Instance, ms(w.Start), ms(w.End), w.Outcome)
-		if w.Err != "" {
-			s += " " + w.Err
-		}
+		fmt.Fprintf(&s, "\n\tversion %d: committed %+.3f ms, %s on instance %d in [%+.3f, %+.3f] ms: %s %s",
+			w.Version, ms(w.Commit), op, w.Instance, ms(w.Start), ms(w.End), w.Outcome, w.Err)
 	}
-	return s
+	return s.String()
 }
 
 // String names the outcome.

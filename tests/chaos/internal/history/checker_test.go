@@ -179,4 +179,9 @@ func TestMemoryIsBounded(t *testing.T) {
 	require.Equal(t, 1, r.C3, "the version before the last but one is within the bound")
 	require.Greater(t, r.Worst, 500*time.Second)
 	require.LessOrEqual(t, history.Steps(c, 0), 2048)
+
+	require.Zero(t, r.Late)
+	c.Add(history.Batch{Instance: 1, Reads: []history.Read{read(1, 0, sec)}})
+	c.Add(history.Batch{Instance: 1, Complete: 3 * many * sec})
+	require.Positive(t, c.Result().Late, "a read from before what is known is not found right")
 }

@@ -2,13 +2,16 @@ package history
 
 import "sort"
 
-// maxSteps bounds the memory of one key. What is forgotten is a claim of the past that a newer one includes: a read that
-// is older than all that is left is still found to be old, and its staleness counted from the oldest step left.
+// maxSteps bounds the memory of one key: many times what is acknowledged while a read waits for its judgement. The
+// staleness of a version from before all steps counts from the oldest one.
 const maxSteps = 2048
 
 // stairs are the acknowledgements of one key: both times and versions grow, since an acknowledgement of an older version
 // claims nothing beside one of a newer version that came no later.
-type stairs struct{ steps []step }
+type stairs struct {
+	steps     []step
+	forgotten int64 // the time up to which steps are not known any more
+}
 
 type step struct {
 	at      int64
@@ -31,17 +34,22 @@ func (s *stairs) add(at, version int64) {
 	tail := append([]step{{at, version}}, s.steps[j:]...)
 	s.steps = append(s.steps[:i], tail...)
 	if len(s.steps) > maxSteps {
+		s.forgotten = s.steps[maxSteps/2].at
 		s.steps = append(s.steps[:0], s.steps[maxSteps/2:]...)
 	}
 }
 
-// required returns the newest version acknowledged at or before at; none is 0.
-func (s *stairs) required(at int64) step {
+// required returns the newest version acknowledged at or before at; none is 0. It is not known for a time that is too
+// long ago.
+func (s *stairs) required(at int64) (need step, known bool) {
+	if at < s.forgotten {
+		return step{}, false
+	}
 	i := sort.Search(len(s.steps), func(i int) bool { return s.steps[i].at > at })
 	if i == 0 {
-		return step{}
+		return step{}, true
 	}
-	return s.steps[i-1]
+	return s.steps[i-1], true
 }
 
 // newer returns the first acknowledgement of a version above this one.

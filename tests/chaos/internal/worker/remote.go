@@ -5,7 +5,6 @@ package worker
 import (
 	"context"
 	"encoding/gob"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,21 +39,18 @@ func Here(cfg Config, sink func(Report)) *Remote {
 	outR, outW := io.Pipe()
 	r := newRemote(cfg, inW)
 	go func() {
-		_ = outW.CloseWithError(run(cfg, inR, outW))
+		_ = outW.CloseWithError(run(inR, outW))
 		_ = inR.Close()
 	}()
+	_ = r.commands.Encode(cfg) // it is read before anything else is done
 	go r.receive(outR, sink, func() error { return nil })
 	return r
 }
 
 // Spawn starts a worker in a process of its own: this very binary, whose TestMain calls Main.
 func Spawn(cfg Config, sink func(Report)) (*Remote, error) {
-	text, err := json.Marshal(cfg)
-	if err != nil {
-		return nil, err
-	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), configEnv+"="+string(text))
+	cmd.Env = append(os.Environ(), workerEnv+"=1")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := cmd.StdinPipe()
@@ -80,6 +76,9 @@ func Spawn(cfg Config, sink func(Report)) (*Remote, error) {
 	}()
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
+	}
+	if err := r.commands.Encode(cfg); err != nil {
+		return nil, errors.Join(fmt.Errorf("worker: %w", err), r.Kill())
 	}
 	return r, nil
 }

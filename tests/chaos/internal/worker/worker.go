@@ -4,7 +4,6 @@ package worker
 
 import (
 	"encoding/gob"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,8 +23,8 @@ const (
 	reportEvery = 20 * time.Millisecond
 	healthEvery = 5 * time.Millisecond
 
-	// configEnv makes a test binary a worker; logEnv has the instances log to the standard error.
-	configEnv = "TANDEM_CHAOS_WORKER"
+	// workerEnv makes a test binary a worker; logEnv has the instances log to the standard error.
+	workerEnv = "TANDEM_CHAOS_WORKER"
 	logEnv    = "TANDEM_CHAOS_LOG"
 )
 
@@ -41,30 +40,28 @@ type worker struct {
 
 // Main is for TestMain: if this process was started as a worker, it is one until it is told to quit, and does not return.
 func Main() {
-	text := os.Getenv(configEnv)
-	if text == "" {
+	if os.Getenv(workerEnv) == "" {
 		return
 	}
-	var cfg Config
-	err := json.Unmarshal([]byte(text), &cfg)
-	if err == nil {
-		err = run(cfg, os.Stdin, os.Stdout)
-	}
-	if err != nil {
+	if err := run(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// run is a worker's life: until Quit, or until commands end.
-func run(cfg Config, commands io.Reader, reports io.Writer) (err error) {
-	out := gob.NewEncoder(reports)
+// run is a worker's life: from its Config until Quit, or until commands end.
+func run(commands io.Reader, reports io.Writer) (err error) {
+	in, out := gob.NewDecoder(commands), gob.NewEncoder(reports)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, out.Encode(Report{Failed: err.Error()}))
 		}
 	}()
+	var cfg Config
+	if err := in.Decode(&cfg); err != nil {
+		return err
+	}
 	src, err := source.Open(cfg.Source)
 	if err != nil {
 		return err
@@ -93,7 +90,7 @@ func run(cfg Config, commands io.Reader, reports io.Writer) (err error) {
 	var sendErr error
 	rest.Go(func() { sendErr = w.send(out, over) })
 
-	w.obey(gob.NewDecoder(commands))
+	w.obey(in)
 	close(w.stop)
 	load.Wait()
 	close(over)
