@@ -9,8 +9,8 @@ const maxSteps = 2048
 // stairs are the acknowledgements of one key: both times and versions grow, since an acknowledgement of an older version
 // claims nothing beside one of a newer version that came no later.
 type stairs struct {
-	steps     []step
-	forgotten int64 // the time up to which steps are not known any more
+	steps  []step
+	pruned bool // of what was before the first step
 }
 
 type step struct {
@@ -34,7 +34,7 @@ func (s *stairs) add(at, version int64) {
 	tail := append([]step{{at, version}}, s.steps[j:]...)
 	s.steps = append(s.steps[:i], tail...)
 	if len(s.steps) > maxSteps {
-		s.forgotten = s.steps[maxSteps/2].at
+		s.pruned = true
 		s.steps = append(s.steps[:0], s.steps[maxSteps/2:]...)
 	}
 }
@@ -42,7 +42,7 @@ func (s *stairs) add(at, version int64) {
 // required returns the newest version acknowledged at or before at; none is 0. It is not known for a time that is too
 // long ago.
 func (s *stairs) required(at int64) (need step, known bool) {
-	if at < s.forgotten {
+	if s.pruned && at < s.steps[0].at {
 		return step{}, false
 	}
 	i := sort.Search(len(s.steps), func(i int) bool { return s.steps[i].at > at })
