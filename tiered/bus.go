@@ -1,6 +1,7 @@
 package tiered
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tandemcache/tandem/internal/lineage"
 	"github.com/tandemcache/tandem/internal/redisclient"
 	"github.com/tandemcache/tandem/pubsub"
 )
@@ -19,7 +21,7 @@ type Bus struct {
 	db  int
 	// data carries reads, leases and fills. control carries heartbeats, Sets, invalidations and the subscription, so that
 	// reads in trouble do not hold them up.
-	data, control *redis.Client
+	data, control *redisclient.Client
 	hub           *pubsub.Bus
 	closeOnce     sync.Once
 }
@@ -30,19 +32,47 @@ type Bus struct {
 //
 // It returns ErrUnsupportedClient for a client that cannot keep the contract.
 func NewBus(rdb redis.UniversalClient, logger *slog.Logger) (*Bus, error) {
-	data, err := redisclient.Derive(rdb)
-	if err != nil {
+	b := &Bus{rdb: rdb}
+	var err error
+	if b.data, err = redisclient.Derive(rdb, b.verify); err != nil {
 		return nil, fmt.Errorf("tiered: %w", err)
 	}
-	control, err := redisclient.Derive(rdb)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("tiered: %w", err), data.Close())
+	if b.control, err = redisclient.Derive(rdb, b.verify); err != nil {
+		return nil, errors.Join(fmt.Errorf("tiered: %w", err), b.data.Close())
 	}
 	if logger == nil {
 		logger = slog.Default()
 	}
-	db := data.Options().DB
-	return &Bus{rdb: rdb, db: db, data: data, control: control, hub: pubsub.New(control, db, logger)}, nil
+	b.db = b.data.Options().DB
+	b.hub = pubsub.New(b.control, pubsub.Options{DB: b.db, Logger: logger, Redial: func() {
+		b.data.Reset()
+		b.control.Reset()
+	}})
+	return b, nil
+}
+
+var errOtherServer = errors.New("tiered: the connection leads to another Redis server than the heartbeat's")
+
+// verify refuses a new connection to another server than the one that takes the heartbeats: what is read there is not
+// covered by them. It costs a round trip for each connection, and none for a call.
+func (b *Bus) verify(ctx context.Context, cn *redis.Conn) error {
+	want := b.hub.Server()
+	if want == "" {
+		return nil // the next heartbeat decides, and then all dial anew
+	}
+	info, err := cn.Info(ctx, "replication").Result()
+	var reply redis.Error
+	switch {
+	case errors.As(err, &reply):
+		return nil // it does not tell
+	case err != nil:
+		return err
+	}
+	if s, ok := lineage.Parse(info); ok && (s.ID != want || !s.Master) {
+		b.hub.Suspect()
+		return errOtherServer
+	}
+	return nil
 }
 
 // Close ends the subscription and closes the connections. Close the caches on it first: those that are still open go on
