@@ -108,17 +108,29 @@ func with(n *redisserver.Server, f func(context.Context, *redis.Client) error) e
 // addresses returns what an instance in a slot is told: its Sentinels, and where it really dials.
 func (s *Sentinels) addresses(slot int) (sentinels []string, route map[string]string) {
 	route = map[string]string{}
-	near := slot%2 == 0
 	for _, n := range s.sentinels {
 		sentinels = append(sentinels, n.Addr())
 	}
-	if near {
+	if isNear(slot) {
 		route[s.first.Addr()] = s.nodes[0].Addr()
 		for addr, p := range s.outward {
 			route[addr] = p.Addr()
 		}
 	}
 	return sentinels, route
+}
+
+func isNear(slot int) bool { return slot%2 == 0 }
+
+// Near returns the slots on the near side.
+func (a *Arena) Near() []*Slot {
+	var near []*Slot
+	for _, s := range a.Slots {
+		if isNear(s.Index) {
+			near = append(near, s)
+		}
+	}
+	return near
 }
 
 // Master returns the server that the Sentinels take for the master.

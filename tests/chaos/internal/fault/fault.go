@@ -27,6 +27,8 @@ type Fault struct {
 	Class Class
 	// Needs is the topology for which it is made.
 	Needs arena.Topology
+	// Gap says why the contract does not hold under this fault. Such a fault runs only where it is asked for by name.
+	Gap string
 	// Span is how long it lasts in a run of its own; zero is past MaxStaleness.
 	Span time.Duration
 	// Start breaks something, chosen by rng, and returns what mends it. It may take its time.
