@@ -29,7 +29,7 @@ const (
 // outcome is what one run has shown.
 type outcome struct {
 	history.Result
-	trust  time.Duration // from the last heal until L1 was trusted again
+	trust  time.Duration // until L1 was trusted again
 	felt   worker.Felt
 	events []arena.Event
 }
@@ -49,12 +49,12 @@ func open(t *testing.T, name string, topology arena.Topology, seed uint64) *aren
 	return a
 }
 
-// finish ends a run whose last fault was mended at healed.
-func finish(t *testing.T, a *arena.Arena, healed int64, before worker.Felt) outcome {
+// finish ends a run. The time until L1 was trusted again counts from since.
+func finish(t *testing.T, a *arena.Arena, since int64, before worker.Felt) outcome {
 	t.Helper()
 	errTrust := a.AwaitTrust()
 	time.Sleep(afterHeal)
-	out := outcome{trust: a.Regained(healed)}
+	out := outcome{trust: a.Regained(since)}
 	felt := a.Felt()
 	out.felt = worker.Felt{Sessions: felt.Sessions - before.Sessions, Errors: felt.Errors - before.Errors}
 	var err error
@@ -72,6 +72,7 @@ func runAlone(t *testing.T, name string, f fault.Fault, seed uint64) outcome {
 	time.Sleep(warmUp)
 	before := a.Felt()
 	a.Notef("%s: start", f.Name)
+	moments := map[fault.Moment]int64{fault.Started: clock.Now()}
 	heal, err := f.Start(t.Context(), a, rng)
 	require.NoError(t, err, f.Name)
 	span := f.Span
@@ -80,10 +81,11 @@ func runAlone(t *testing.T, name string, f fault.Fault, seed uint64) outcome {
 	}
 	time.Sleep(span)
 	a.Notef("%s: heal", f.Name)
+	moments[fault.Mending] = clock.Now()
 	require.NoError(t, heal(), f.Name)
-	healed := clock.Now()
+	moments[fault.Healed] = clock.Now()
 	a.Notef("%s: healed", f.Name)
-	return finish(t, a, healed, before)
+	return finish(t, a, moments[f.Since], before)
 }
 
 // running is a fault that is not mended yet.

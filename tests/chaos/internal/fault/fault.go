@@ -21,6 +21,16 @@ const (
 	Load                 // what is asked of Redis, and by whom
 )
 
+// Moment is one in the course of a fault.
+type Moment uint8
+
+// The moments.
+const (
+	Healed  Moment = iota // the mending is done
+	Mending               // it begins
+	Started               // the fault begins: Redis is to mend it by itself
+)
+
 // Fault is one way of breaking things.
 type Fault struct {
 	Name  string
@@ -29,6 +39,8 @@ type Fault struct {
 	Needs arena.Topology
 	// Gap says why the contract does not hold under this fault. Such a fault runs only where it is asked for by name.
 	Gap string
+	// Since is from when the time counts until trust is regained.
+	Since Moment
 	// Span is how long it lasts in a run of its own; zero is past MaxStaleness.
 	Span time.Duration
 	// Start breaks something, chosen by rng, and returns what mends it. It may take its time.

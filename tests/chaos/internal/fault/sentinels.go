@@ -18,10 +18,10 @@ const failoverSpan = 5 * time.Second
 // sentinels are the faults of a Redis that fails over. They are mended when there is one master with two replicas again.
 func sentinels() []Fault {
 	return []Fault{
-		{Name: "failover", Class: Server, Needs: arena.WithSentinels, Span: failoverSpan, Start: func(_ context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
+		{Name: "failover", Class: Server, Needs: arena.WithSentinels, Since: Started, Span: failoverSpan, Start: func(_ context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
 			return a.Sentinels.AwaitWhole, a.Sentinels.Failover()
 		}},
-		{Name: "master-killed", Class: Server, Needs: arena.WithSentinels, Span: failoverSpan, Start: func(_ context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
+		{Name: "master-killed", Class: Server, Needs: arena.WithSentinels, Since: Started, Span: failoverSpan, Start: func(_ context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
 			master, err := a.Sentinels.Master()
 			if err != nil {
 				return nil, err
@@ -30,7 +30,7 @@ func sentinels() []Fault {
 				return errors.Join(master.Restart(), a.Sentinels.Announce(), a.Sentinels.AwaitWhole())
 			}, master.Kill()
 		}},
-		{Name: "split-brain", Class: Server, Needs: arena.WithSentinels, Span: 2 * failoverSpan, Start: func(ctx context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
+		{Name: "split-brain", Class: Server, Needs: arena.WithSentinels, Since: Mending, Span: 2 * failoverSpan, Start: func(ctx context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
 			// What the side that loses has acknowledged by itself is split-brain-acknowledged's.
 			near := a.Near()
 			if err := each(ctx, near, 0); err != nil {
@@ -41,7 +41,7 @@ func sentinels() []Fault {
 			return func() error { return errors.Join(heal(), each(ctx, near, a.Options.WriteRate)) }, err
 		}},
 		{
-			Name: "split-brain-acknowledged", Class: Server, Needs: arena.WithSentinels, Span: 2 * failoverSpan, Start: cut,
+			Name: "split-brain-acknowledged", Class: Server, Needs: arena.WithSentinels, Since: Mending, Span: 2 * failoverSpan, Start: cut,
 			Gap: "Redis acknowledges for two seconds what only the side that loses has, and who could repeat it is on that side",
 		},
 	}
