@@ -57,8 +57,8 @@ type Bus struct {
 	sent    sentBeats
 	bound   atomic.Int64           // the smallest Bound of the members, 0 without any
 	server  atomic.Pointer[string] // see Server
-	suspect atomic.Bool            // some connections may lead to another server than the heartbeat's
-	history history                // beatLoop's
+	reached reached
+	history history // beatLoop's
 
 	// mu guards what follows, and is held while a member's Handler runs: so a member that joins is told of the session
 	// either by Join or by the receiver, never by both or by neither.
@@ -104,7 +104,7 @@ func New(client redis.UniversalClient, opts Options) *Bus {
 		opts.Redial = func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &Bus{
+	return &Bus{
 		client:   client,
 		logger:   quiet.New(opts.Logger, time.Minute),
 		id:       id,
@@ -116,8 +116,6 @@ func New(client redis.UniversalClient, opts Options) *Bus {
 		cancel:   cancel,
 		channels: make(map[string]*channel),
 	}
-	b.server.Store(new(string))
-	return b
 }
 
 func newID(n int) string {

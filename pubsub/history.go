@@ -3,6 +3,7 @@ package pubsub
 import (
 	"errors"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -28,20 +29,68 @@ type history struct {
 	failing int    // how many have failed since
 }
 
-// Server returns the replication id of the server that takes the heartbeats, "" while it is not known. What is read from
-// another one is not covered by them.
-func (b *Bus) Server() string { return *b.server.Load() }
+// Server returns the replication id of the server that takes the heartbeats, "" if it does not tell; not known means that
+// the next heartbeat decides. What is read from another server is not covered by them.
+func (b *Bus) Server() (id string, known bool) {
+	if p := b.server.Load(); p != nil {
+		return *p, true
+	}
+	return "", false
+}
 
-// Suspect says that a connection has reached another server than Server. The next heartbeat decides for all of them.
-func (b *Bus) Suspect() {
+// Reached says to which server a new connection leads, and returns whether it is the heartbeat's or that is not known. If
+// it is another one, the next heartbeat decides for all of them.
+func (b *Bus) Reached(id string) bool {
+	want, known := b.Server()
+	switch {
+	case !known:
+		b.reached.add(id)
+		return true
+	case id == want:
+		return true
+	}
 	b.doubtServer()
 	b.redial()
 	b.Kick()
+	return false
 }
 
 func (b *Bus) doubtServer() {
-	b.suspect.Store(true)
-	b.server.Store(new(string))
+	b.reached.reset()
+	b.server.Store(nil)
+}
+
+// reached are the servers to which connections led that were made while nobody knew which is the one.
+type reached struct {
+	mu  sync.Mutex
+	ids map[string]struct{}
+}
+
+func (r *reached) add(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ids == nil {
+		r.ids = make(map[string]struct{})
+	}
+	r.ids[id] = struct{}{}
+}
+
+func (r *reached) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ids = nil
+}
+
+// others reports whether some led to another server than id.
+func (r *reached) others(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for other := range r.ids {
+		if other != id {
+			return true
+		}
+	}
+	return false
 }
 
 // follow takes the outcome of a heartbeat, has everybody dial anew where that is needed, and reports whether the server may
@@ -58,12 +107,12 @@ func (b *Bus) follow(s origin, same bool, err error) (moved bool) {
 	}
 	another := h.begun && s.id != h.server.id && !same
 	moved = another || (h.begun && s.id == "" && h.failing > 0)
-	suspect := b.suspect.Swap(false)
 	*h = history{server: s, begun: true}
 	b.server.Store(&s.id)
-	if another || suspect {
+	if another || b.reached.others(s.id) {
 		b.redial()
 	}
+	b.reached.reset()
 	return moved
 }
 

@@ -18,6 +18,7 @@ import (
 // serverFixture is beat.lua on a server that keeps a stream of its writes for replicas.
 func serverFixture(t *testing.T, opt redisserver.Options) (*beatFixture, *redisserver.Server) {
 	t.Helper()
+	opt.Args = append(opt.Args, "--repl-diskless-sync-delay", "0")
 	srv := redisserver.Run(t, opt)
 	rdb := redis.NewClient(&redis.Options{Addr: srv.Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
@@ -152,7 +153,7 @@ func TestTheFirstReplicaChangesNothing(t *testing.T) {
 	b := New(master.rdb, Options{Redial: func() { t.Error("dialled anew") }})
 	require.False(t, b.follow(before.server, false, nil))
 	require.False(t, b.follow(after.server, after.same, nil))
-	require.Equal(t, after.server.id, b.Server())
+	requireServer(t, b, after.server.id)
 }
 
 // Someone who does not know what there was before cannot say that nothing was lost.
@@ -205,7 +206,7 @@ func TestTheBusFollowsToAPromotedReplica(t *testing.T) {
 	r := newRigTo(t, func() string { return *target.Load() })
 	h, _ := r.joined("a", time.Second)
 	eventually(t, "a heartbeat", func() bool { return len(h.reports()) > 0 && h.latest().Err == nil })
-	require.Equal(t, master.server, r.bus.Server())
+	requireServer(t, r.bus, master.server)
 	require.False(t, h.latest().Moved)
 	redials, reports := r.redials.Load(), len(h.reports())
 
@@ -230,7 +231,7 @@ func TestTheBusFollowsToAPromotedReplica(t *testing.T) {
 	require.NoError(t, moved().Err)
 	require.True(t, moved().Kept)
 	require.Greater(t, r.redials.Load(), redials)
-	eventually(t, "a proof by the new one", func() bool { return h.proven() && r.bus.Server() == replica.server })
+	eventually(t, "a proof by the new one", func() bool { return h.proven() && reaches(r.bus, replica.server) })
 	say(t, replica.rdb, "a", inv("k"))
 	eventually(t, "a message from the new one", func() bool { return h.count("message") > 0 })
 }
@@ -241,11 +242,18 @@ func TestASuspicionIsDecidedByAHeartbeat(t *testing.T) {
 	_, srv := serverFixture(t, redisserver.Options{})
 	r := newRigTo(t, srv.Addr)
 	h, _ := r.joined("a", lasting)
-	eventually(t, "a heartbeat", func() bool { return r.bus.Server() != "" })
-	id, redials := r.bus.Server(), r.redials.Load()
-	require.Zero(t, redials, "the first server is no other server")
-	r.bus.Suspect()
-	eventually(t, "the same again", func() bool { return r.bus.Server() == id && r.redials.Load() == redials+2 })
+	var id string
+	eventually(t, "a heartbeat", func() bool {
+		var known bool
+		id, known = r.bus.Server()
+		return known
+	})
+	require.Zero(t, r.redials.Load(), "the first server is no other server")
+	require.True(t, r.bus.Reached(id))
+	require.Zero(t, r.redials.Load())
+
+	require.False(t, r.bus.Reached("another"))
+	eventually(t, "the same again", func() bool { return reaches(r.bus, id) && r.redials.Load() == 1 })
 	eventually(t, "a proof", h.proven)
 	for _, b := range h.reports() {
 		require.False(t, b.Moved)
@@ -270,6 +278,27 @@ func TestWhenToDialAnew(t *testing.T) {
 	require.False(t, leave(noReplicas, 4))
 }
 
+// Connections that were made while nobody knew the server are made again if some led to another one.
+func TestWhoWasReachedBeforeTheHeartbeatDecides(t *testing.T) {
+	t.Parallel()
+	redials := 0
+	b := New(redis.NewClient(&redis.Options{}), Options{Redial: func() { redials++ }})
+	require.True(t, b.Reached("a"))
+	require.False(t, b.follow(origin{id: "a"}, false, nil))
+	require.Zero(t, redials)
+	require.False(t, b.follow(origin{}, false, errors.New("gone")))
+	require.Equal(t, 1, redials)
+	require.True(t, b.Reached("a"))
+	require.True(t, b.Reached("b"))
+	require.False(t, b.follow(origin{id: "a"}, false, nil))
+	require.Equal(t, 2, redials)
+	require.True(t, b.follow(origin{id: "b"}, false, nil), "another one")
+	require.Equal(t, 3, redials)
+	require.False(t, b.follow(origin{id: "b"}, false, nil))
+	require.Equal(t, 3, redials)
+	require.NoError(t, b.client.Close())
+}
+
 // A server that does not tell who it is: only heartbeats that failed are a sign.
 func TestAServerThatDoesNotTellMayHaveMovedAfterAFailure(t *testing.T) {
 	t.Parallel()
@@ -280,6 +309,16 @@ func TestAServerThatDoesNotTellMayHaveMovedAfterAFailure(t *testing.T) {
 	require.True(t, b.follow(origin{}, false, nil))
 	require.False(t, b.follow(origin{}, false, nil))
 	require.NoError(t, b.client.Close())
+}
+
+func reaches(b *Bus, id string) bool {
+	got, known := b.Server()
+	return known && got == id
+}
+
+func requireServer(t *testing.T, b *Bus, id string) {
+	t.Helper()
+	require.True(t, reaches(b, id))
 }
 
 type replyError string

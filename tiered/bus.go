@@ -1,7 +1,6 @@
 package tiered
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/tandemcache/tandem/internal/lineage"
 	"github.com/tandemcache/tandem/internal/redisclient"
 	"github.com/tandemcache/tandem/pubsub"
 )
@@ -34,7 +32,7 @@ type Bus struct {
 func NewBus(rdb redis.UniversalClient, logger *slog.Logger) (*Bus, error) {
 	b := &Bus{rdb: rdb}
 	var err error
-	if b.data, err = redisclient.Derive(rdb, b.verify); err != nil {
+	if b.data, err = redisclient.Derive(rdb, b.verifyData); err != nil {
 		return nil, fmt.Errorf("tiered: %w", err)
 	}
 	if b.control, err = redisclient.Derive(rdb, b.verify); err != nil {
@@ -49,30 +47,6 @@ func NewBus(rdb redis.UniversalClient, logger *slog.Logger) (*Bus, error) {
 		b.control.Reset()
 	}})
 	return b, nil
-}
-
-var errOtherServer = errors.New("tiered: the connection leads to another Redis server than the heartbeat's")
-
-// verify refuses a new connection to another server than the one that takes the heartbeats: what is read there is not
-// covered by them. It costs a round trip for each connection, and none for a call.
-func (b *Bus) verify(ctx context.Context, cn *redis.Conn) error {
-	want := b.hub.Server()
-	if want == "" {
-		return nil // the next heartbeat decides, and then all dial anew
-	}
-	info, err := cn.Info(ctx, "replication").Result()
-	var reply redis.Error
-	switch {
-	case errors.As(err, &reply):
-		return nil // it does not tell
-	case err != nil:
-		return err
-	}
-	if s, ok := lineage.Parse(info); ok && (s.ID != want || !s.Master) {
-		b.hub.Suspect()
-		return errOtherServer
-	}
-	return nil
 }
 
 // Close ends the subscription and closes the connections. Close the caches on it first: those that are still open go on
