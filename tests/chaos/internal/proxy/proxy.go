@@ -1,0 +1,172 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// Ports are taken from below the range of outgoing connections, and apart from those of tests/redisserver, so that one
+	// that is refused for a while is free when it is listened to again.
+	firstPort    = 26000
+	ports        = 4000
+	portAttempts = 200
+
+	dialTimeout   = 2 * time.Second
+	listenTimeout = 10 * time.Second
+)
+
+// ErrClosed is returned by the methods of a proxy that was closed.
+var ErrClosed = errors.New("proxy: closed")
+
+// Proxy listens on a port of its own and connects to one server. Its methods may be called concurrently.
+type Proxy struct {
+	addr   string
+	target string
+
+	mu       sync.Mutex // protects what follows
+	listener net.Listener
+	conns    map[*link]struct{}
+	rules    rules
+	changed  chan struct{} // closed and replaced when rules change
+	closed   bool
+	done     sync.WaitGroup
+}
+
+// New starts a proxy to target. Whoever started it must close it.
+func New(target string) (*Proxy, error) {
+	p := &Proxy{target: target, conns: map[*link]struct{}{}, changed: make(chan struct{})}
+	var err error
+	for range portAttempts {
+		p.addr = fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(ports))
+		if err = p.listen(); err == nil {
+			return p, nil
+		}
+	}
+	return nil, err
+}
+
+// Addr is where the proxy listens, also while it refuses.
+func (p *Proxy) Addr() string { return p.addr }
+
+// Set gives a rule to connections of these kinds in these directions, those that exist and those to come.
+func (p *Proxy) Set(k Kind, d Direction, r Rule) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rules.set(k, d, r)
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// Pass lets everything pass, and listens if it did not.
+func (p *Proxy) Pass() error {
+	p.Set(AnyKind, Both, Rule{})
+	deadline := time.Now().Add(listenTimeout)
+	for {
+		err := p.listen()
+		if err == nil || errors.Is(err, ErrClosed) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Refuse stops listening and resets every connection.
+func (p *Proxy) Refuse() {
+	p.mu.Lock()
+	if p.listener != nil {
+		_ = p.listener.Close()
+		p.listener = nil
+	}
+	p.mu.Unlock()
+	p.Reset(AnyKind)
+}
+
+// Reset resets the existing connections of these kinds, on both sides.
+func (p *Proxy) Reset(k Kind) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		if c.kind()&k != 0 {
+			c.reset()
+		}
+	}
+}
+
+// Conns returns how many connections of these kinds there are.
+func (p *Proxy) Conns(k Kind) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for c := range p.conns {
+		if c.kind()&k != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Close resets everything and waits until no goroutine is left.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.Refuse()
+	p.done.Wait()
+}
+
+// listen does nothing if the proxy listens already.
+func (p *Proxy) listen() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return ErrClosed
+	case p.listener != nil:
+		return nil
+	}
+	l, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	p.listener = l
+	p.done.Go(func() { p.acceptLoop(l) })
+	return nil
+}
+
+func (p *Proxy) acceptLoop(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		c := newLink(p, conn.(*net.TCPConn))
+		p.mu.Lock()
+		refused := p.listener != l
+		if !refused {
+			p.conns[c] = struct{}{}
+			p.done.Go(c.run)
+		}
+		p.mu.Unlock()
+		if refused {
+			c.reset()
+		}
+	}
+}
+
+func (p *Proxy) forget(c *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+}
+
+// rule returns what holds now, and what is closed when that changes.
+func (p *Proxy) rule(bus bool, d Direction) (Rule, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rules.get(bus, d), p.changed
+}

@@ -1,0 +1,61 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/tandemcache/tandem/tests/chaos/internal/worker"
+	"github.com/tandemcache/tandem/tests/redisserver"
+)
+
+var (
+	duration  = flag.Duration("duration", 0, "how long random faults go on; 0 is 10s, and 4s under the race detector")
+	seed      = flag.Uint64("seed", 0, "what all chance comes from; 0 is a random one, which is printed")
+	only      = flag.String("faults", "", "the faults to choose from, by name, separated by commas; empty is all of them")
+	runs      = flag.Int("runs", 0, "run every fault alone, this many times, for both designs, in place of random ones")
+	table     = flag.Bool("table", false, "print the table of README.md; implies -runs 1 if there is no -runs")
+	staleness = flag.Duration("staleness", 2*time.Second, "MaxStaleness, which C3 is judged by")
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(silent{}) // it says of each failed dial what the faults are about
+	worker.Main()             // does not return in a process that is an instance
+	goleak.VerifyTestMain(m)
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// needRedis skips, or fails, where there is no Redis, as redisserver.Run does.
+func needRedis(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv(redisserver.RequireEnv) == "1" {
+			require.NoError(t, err)
+		}
+		t.Skip(err)
+	}
+}
+
+// theSeed returns -seed, or one of its own, and has the test print it.
+func theSeed(t *testing.T) uint64 {
+	t.Helper()
+	s := *seed
+	if s == 0 {
+		s = rand.Uint64()
+	}
+	t.Logf("repeat the choices of this run with -seed %d", s)
+	return s
+}
