@@ -43,7 +43,7 @@ func (m *Model) wantsBeat(in *instance, i int) bool {
 	if in.beat.out != 0 {
 		return false
 	}
-	news := in.failed != 0 || in.shut != 0 || in.past != sameLineage || in.journal == sinceBeat
+	news := in.failed != 0 || in.shut != 0 || in.past != sameLineage || in.grace == graceOver || in.journal == sinceBeat
 	return news || m.reads[i] && (in.sent > 0 || in.doubt != 0 || in.proof > 0 && !queued(in, beatMessage))
 }
 
@@ -150,6 +150,7 @@ func (m *Model) sendBeat(s *state, i int) bool {
 		m.count(EpochKept)
 	}
 	in.beat = beat{out: 1, epoch: s.redis.epoch, was: was, past: sameLineage, since: s.redis.since}
+	in.beat.graced = bit(in.grace == graceOver)
 	if in.link == alive && !push(in, beatMessage) {
 		in.link = broken
 	}
@@ -180,6 +181,7 @@ func (m *Model) restore(s *state) {
 		}
 		x.lost, x.lostAge, x.excused = 0, 0, 0
 	}
+	m.forgive(s)
 }
 
 // beatReply is gate.report, and what follows from the lineage.
@@ -189,12 +191,16 @@ func (m *Model) beatReply(s *state, i int) bool {
 	in.beat = beat{}
 	in.sent, in.failed, in.epoch, in.shut, in.doubt = b.age, 0, b.epoch, b.shut, b.doubt
 	in.past, in.synced = b.past, b.synced
+	if in.grace == graceOver && b.graced != 0 {
+		in.grace = 0
+	}
 	switch b.was {
 	case newcomer:
-		if !m.Without.has(NewcomerGrace) && !m.Without.has(Grace) {
-			in.grace = m.MaxStaleness - min(b.since+b.age, m.MaxStaleness)
+		if b.since < m.MaxStaleness && !m.Without.has(NewcomerGrace) {
+			m.beginGrace(in, m.MaxStaleness-min(b.since+b.age, m.MaxStaleness))
 		}
 	case continued, interrupted:
+		m.beginGrace(in, m.MaxStaleness)
 		m.newLineage(s, i)
 	}
 	if in.journal == beforeSent || m.Without.has(JournalUntilSent) {
@@ -209,18 +215,30 @@ func (m *Model) beatReply(s *state, i int) bool {
 	return true
 }
 
+// beginGrace keeps L2 shut for some ticks, and after them until the answer to a heartbeat that was sent after them.
+func (m *Model) beginGrace(in *instance, ticks uint8) {
+	switch {
+	case m.Without.has(Grace):
+	case m.Without.has(BeatAfterGrace):
+		in.grace = ticks + graceOver
+		if ticks == 0 {
+			in.grace = 0
+		}
+	default:
+		in.grace = ticks + graceOver
+	}
+}
+
 // newLineage is what an instance does that finds itself under another replid than before.
 func (m *Model) newLineage(s *state, i int) {
 	in := &s.inst[i]
-	if !m.Without.has(Grace) {
-		in.grace = m.MaxStaleness
-	}
-	if in.journal != nothing && !m.Without.has(Journal) {
+	underway := m.writing(s, i) && !m.Without.has(JournalUnderway)
+	if (in.journal != nothing || underway) && !m.Without.has(Journal) {
 		m.addPending(in, m.wroteAll(s, i))
 		m.count(Replayed)
 	}
 	in.journal = nothing
-	if m.writing(s, i) {
+	if underway {
 		in.journal = sinceBeat
 	}
 	if !m.Without.has(Reset) {
@@ -255,6 +273,11 @@ func (m *Model) reset(s *state, i int) {
 	if in.link != noLink {
 		m.endSession(s, i)
 	}
+	in.setAdrift()
+}
+
+// setAdrift is for those who have looked at the gate and not heard from L2 yet.
+func (in *instance) setAdrift() {
 	for j := range in.flight {
 		if p := in.flight[j].phase; p == reading || p == asking {
 			in.flight[j].adrift = 1

@@ -48,6 +48,10 @@ func (m *Model) environment(s *state, a Action, i int) bool {
 			return false
 		}
 		in.control = toMaster
+		if !m.Without.has(CheckedControl) {
+			in.shut, in.beat.shut = 1, in.beat.out
+			in.setAdrift()
+		}
 	case RedialData:
 		if in.data == toMaster {
 			return false
@@ -99,7 +103,7 @@ func (m *Model) ageInstance(in *instance) {
 		m.grow(&in.beat.age)
 	}
 	in.hold = 0
-	in.grace -= min(in.grace, 1)
+	m.ageGrace(in)
 	for j := range in.queue {
 		if in.queue[j] >= beatMessage {
 			in.queue[j] = min(in.queue[j]+1, beatMessage+m.never())
@@ -117,6 +121,15 @@ func (m *Model) ageInstance(in *instance) {
 	}
 }
 
+func (m *Model) ageGrace(in *instance) {
+	if in.grace > graceOver {
+		in.grace--
+	}
+	if in.grace == graceOver && m.Without.has(BeatAfterGrace) {
+		in.grace = 0
+	}
+}
+
 func (m *Model) ageWrite(x *write) {
 	switch x.phase {
 	case underway:
@@ -129,6 +142,9 @@ func (m *Model) ageWrite(x *write) {
 		if x.lostAge >= m.MaxStaleness && x.excused == 0 {
 			x.excused = 1
 			m.count(Excused)
+		}
+		if x.excused != 0 {
+			x.lostAge = m.MaxStaleness
 		}
 	}
 }
@@ -158,7 +174,7 @@ func (m *Model) crash(s *state, i int) {
 	if i == m.Instances-1 {
 		s.hit = slowHit{}
 	}
-	s.inst[i] = instance{held: none, proof: m.never(), sent: m.never(), shut: 1, past: newcomer}
+	s.inst[i] = instance{held: none, proof: m.never(), sent: m.never(), shut: 1, past: newcomer, data: toNobody}
 }
 
 // stall is the moment after which the next failover's replica gets nothing more, or that of the snapshot.
@@ -187,7 +203,10 @@ func (m *Model) failover(s *state, restart bool) {
 			in.beat.past = after(in.beat.past, in.beat.synced != 0 && !restart)
 		}
 		in.synced, in.beat.synced = 0, 0
-		in.data, in.control = toOld, toOld
+		if in.data == toMaster {
+			in.data = toOld
+		}
+		in.control = toOld
 		if in.link == alive {
 			in.link = demoted
 		}

@@ -35,11 +35,16 @@ func (m *Model) start(s *state, i int, refresh bool) bool {
 	return true
 }
 
-// joinable is the rule of flights.join: a flight is joined under the rule of a hit. A refresh joins no running one.
+// joinable is the rule of flights.join: a flight is joined under the rule of a hit. A refresh joins no running one. A flight
+// that looked at a gate in doubt believes an epoch that is older than the proof, so the proof does not count.
 func (m *Model) joinable(in *instance, f *flight) bool {
+	proof := in.proof
+	if f.doubted != 0 && !m.Without.has(JoinDoubted) {
+		proof = m.never()
+	}
 	return (f.moved == 0 || m.Without.has(JoinVersion)) &&
 		(f.gone == 0 || m.Without.has(JoinSession)) &&
-		(min(f.age, in.proof) <= m.MaxStaleness || m.Without.has(JoinAge))
+		(min(f.age, proof) <= m.MaxStaleness || m.Without.has(JoinAge))
 }
 
 // gateState is what gate.look comes to.
@@ -160,8 +165,11 @@ func (m *Model) look(in *instance, f *flight) bool {
 		f.phase, f.keep = alone, 1
 	default:
 		f.epoch, f.keep = in.epoch, 1
+		if !m.Without.has(TicketOfGate) && !m.Without.has(TicketAtLook) {
+			f.age = max(f.age, in.sent)
+		}
 		if in.doubt != 0 && !m.Without.has(GateDoubt) {
-			f.keep = 0
+			f.keep, f.doubted = 0, 1
 		}
 		f.phase = reading
 		if f.refresh != 0 {
@@ -346,7 +354,7 @@ func (m *Model) finish(s *state, i, j int) bool {
 		}
 		m.count(Stored)
 	}
-	m.judge(s, f.val, f.need, "a flight returned")
+	m.judge(s, i, f.val, f.need, "a flight returned")
 	s.renameLease(tokenOf(i, j), orphan)
 	*f = flight{}
 	return true
@@ -431,7 +439,7 @@ func (m *Model) slowHit(s *state, a Action, i int) bool {
 			h.same = 1 - h.void
 		}
 		if h.same != 0 && m.fresh(h.age, h.proof) {
-			m.judge(s, h.val, h.need, "a slow hit returned")
+			m.judge(s, i, h.val, h.need, "a slow hit returned")
 			m.count(SlowHit)
 		}
 		*h = slowHit{}

@@ -28,6 +28,7 @@ const (
 	JoinVersion                            // a flight is joined also after an eviction
 	JoinAge                                // ... at any age
 	JoinSession                            // ... in another session
+	JoinDoubted                            // ... on a proof that is younger than the epoch that it looks for
 	FirstEviction                          // a write evicts only after its script
 	SecondEviction                         // a write evicts only before its script
 	LateSetRefused                         // a Set that was delayed stores
@@ -39,6 +40,8 @@ const (
 	GateShut                               // ... with the epoch of before the own InvalidateAll
 	GateDoubt                              // ... with the epoch of before a message about all, or a session
 	TicketOfGate                           // a ticket is not as old as the heartbeat that L2 is believed on
+	TicketAtLook                           // ... as it was known when the flight started, not when it looked
+	CheckedControl                         // a write goes to another Redis than L2 is read from, and the gate stays open
 	CheckedDial                            // a new connection is read from before a heartbeat has seen where it leads
 	ReadInLineage                          // an answer of L2 is believed that another Redis gave than the gate was open for
 	Reset                                  // connections stay when the lineage has changed
@@ -49,6 +52,7 @@ const (
 	OffsetTest                             // ... if the replid continues the old one, whatever offset it had
 	SecondOpinion                          // who misses something believes the one who was first to find nothing missing
 	Grace                                  // L2 is believed at once in a new lineage
+	BeatAfterGrace                         // ... after the grace, on a heartbeat that was sent before its end
 	NewcomerGrace                          // ... by instances that have just started
 	lastMutation
 )
@@ -56,10 +60,10 @@ const (
 var mutationNames = [...]string{
 	"StripeCompare", "EarlyTicket", "AgeFromTicket", "AgeRule", "FlushOnBegin", "FlushOnEnd", "ForeignMessages", "OwnMessages",
 	"ProofAtSending", "WriteAsProof", "HitOrder", "ClockAfterProof", "TokenInFill", "OwnTokenInFill", "TokenInRefresh",
-	"EpochInFill", "OwnerInRenewal", "LeaseDeletion", "OneScript", "JoinVersion", "JoinAge", "JoinSession", "FirstEviction",
+	"EpochInFill", "OwnerInRenewal", "LeaseDeletion", "OneScript", "JoinVersion", "JoinAge", "JoinSession", "JoinDoubted", "FirstEviction",
 	"SecondEviction", "LateSetRefused", "RetryAfterSet", "Retry", "PendingBypass", "GateBound", "GateFailure", "GateShut",
-	"GateDoubt", "TicketOfGate", "CheckedDial", "ReadInLineage", "Reset", "Journal", "JournalUntilSent", "JournalUnderway", "Renewal",
-	"OffsetTest", "SecondOpinion", "Grace", "NewcomerGrace",
+	"GateDoubt", "TicketOfGate", "TicketAtLook", "CheckedControl", "CheckedDial", "ReadInLineage", "Reset", "Journal", "JournalUntilSent", "JournalUnderway", "Renewal",
+	"OffsetTest", "SecondOpinion", "Grace", "BeatAfterGrace", "NewcomerGrace",
 }
 
 func (m mutations) has(x mutations) bool { return m&x != 0 }

@@ -44,7 +44,7 @@ type instance struct {
 	epoch  epoch
 	shut   uint8 // it was sent before shut was called
 	doubt  uint8 // before doubt was called
-	grace  uint8 // ticks until L2 is believed again, after a change of lineage
+	grace  uint8 // after a change of lineage: graceOver, plus the ticks until then
 	past   history
 	synced uint8 // the replica has what it saw
 
@@ -73,7 +73,11 @@ type beat struct {
 	past   history
 	synced uint8
 	since  uint8
+	graced uint8 // sent after the grace
 }
+
+// graceOver is an instance's grace when only a heartbeat that is sent from now on is missing.
+const graceOver = 1
 
 // link is the connection of the subscription.
 type link = uint8
@@ -133,6 +137,7 @@ type flight struct {
 	badEpoch epoch
 	lost     uint8 // a renewal found the lease gone
 	trip     uint8 // a tick has passed during a call to Redis
+	doubted  uint8 // the epoch that it looks for may be an old one
 	adrift   uint8 // since its look at the gate the connections were closed, or the lineage has changed
 
 	val version
@@ -228,7 +233,7 @@ func (m *Model) normalize(s *state) {
 	}
 	for i := range m.Instances {
 		if !m.reads[i] {
-			s.inst[i].sent, s.inst[i].doubt, s.inst[i].grace = 0, 0, 0
+			m.normalizeWriter(&s.inst[i])
 		}
 		if m.Failovers == 0 {
 			s.inst[i].journal = nothing
@@ -285,6 +290,9 @@ func (m *Model) normalizeInstance(in *instance) {
 			// Nobody joins it and nothing of it enters L1: how that came about does not matter.
 			f.moved, f.gone, f.age = 1, 1, m.MaxStaleness+1
 		}
+		if f.phase == leased || f.phase == filling || f.phase == alone {
+			f.doubted = 0
+		}
 		switch f.phase {
 		case started, alone:
 			f.epoch = 0
@@ -299,6 +307,20 @@ func (m *Model) normalizeInstance(in *instance) {
 		if noToken(in.flight[0].phase) && noToken(in.flight[1].phase) {
 			in.flight[0], in.flight[1] = in.flight[1], in.flight[0]
 		}
+	}
+}
+
+// normalizeWriter is for an instance that does not read.
+func (m *Model) normalizeWriter(in *instance) {
+	in.sent, in.failed, in.shut, in.doubt, in.grace, in.proof = 0, 0, 0, 0, 0, 0
+	in.beat.age, in.beat.shut, in.beat.doubt, in.beat.graced, in.beat.since = 0, 0, 0, 0, 0
+	in.data = toMaster
+	sets := false
+	for _, w := range m.Writes {
+		sets = sets || w.Kind == Set
+	}
+	if !sets {
+		in.epoch, in.beat.epoch = 0, 0
 	}
 }
 

@@ -242,5 +242,6 @@ func (m *Model) confirm(s *state, i int) bool {
 			x.lost = 0
 		}
 	}
+	m.forgive(s)
 	return true
 }
