@@ -44,7 +44,7 @@ func (m *Model) wantsBeat(in *instance, i int) bool {
 		return false
 	}
 	news := in.failed != 0 || in.shut != 0 || in.past != sameLineage || in.grace == graceOver || in.journal == sinceBeat
-	return news || m.reads[i] && (in.sent > 0 || in.doubt != 0 || in.proof > 0 && !queued(in, beatMessage))
+	return news || m.reads[i] && (in.sent > 0 || in.doubt != 0 || !m.Deaf && in.proof > 0 && !queued(in, beatMessage))
 }
 
 func queued(in *instance, x message) bool {

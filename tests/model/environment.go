@@ -80,7 +80,7 @@ func (m *Model) tick(s *state) bool {
 		m.ageInstance(&s.inst[i])
 	}
 	for w := range m.Writes {
-		m.ageWrite(&s.write[w])
+		m.ageWrite(s, w)
 	}
 	m.grow(&s.redis.since)
 	m.grow(&s.stray.age)
@@ -130,7 +130,13 @@ func (m *Model) ageGrace(in *instance) {
 	}
 }
 
-func (m *Model) ageWrite(x *write) {
+func (m *Model) ageWrite(s *state, w int) {
+	x := &s.write[w]
+	if x.outrun > outrunNow {
+		if x.outrun++; x.outrun > outrunNow+1+m.never() {
+			x.outrun = 0
+		}
+	}
 	switch x.phase {
 	case underway:
 		x.age = 1 // all that matters to a Set is whether it is late
@@ -138,15 +144,19 @@ func (m *Model) ageWrite(x *write) {
 		m.grow(&x.age)
 	}
 	if x.lost != 0 {
-		m.grow(&x.lostAge)
-		if x.lostAge >= m.MaxStaleness && x.excused == 0 {
+		x.lostAge = min(x.lostAge+1, m.MaxStaleness)
+		if x.lostAge == m.MaxStaleness && x.excused == 0 && m.excusable(s, w) {
 			x.excused = 1
 			m.count(Excused)
 		}
-		if x.excused != 0 {
-			x.lostAge = m.MaxStaleness
-		}
 	}
+}
+
+// excusable says that the writer has not been able to repeat what a failover has undone: it has not had a good heartbeat
+// since, or the repetition is on its way.
+func (m *Model) excusable(s *state, w int) bool {
+	in := &s.inst[m.Writes[w].By]
+	return in.past != sameLineage || in.pending != 0
 }
 
 // crash is the end of a process, and the start of the next one.
@@ -174,7 +184,7 @@ func (m *Model) crash(s *state, i int) {
 	if i == m.Instances-1 {
 		s.hit = slowHit{}
 	}
-	s.inst[i] = instance{held: none, proof: m.never(), sent: m.never(), shut: 1, past: newcomer, data: toNobody}
+	s.inst[i] = m.newborn()
 }
 
 // stall is the moment after which the next failover's replica gets nothing more, or that of the snapshot.
@@ -237,4 +247,9 @@ func after(h history, synced bool) history {
 		return continued
 	}
 	return interrupted
+}
+
+// newborn is a process that has just started.
+func (m *Model) newborn() instance {
+	return instance{held: none, proof: m.never(), sent: m.never(), shut: 1, past: newcomer, data: toNobody}
 }

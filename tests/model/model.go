@@ -34,6 +34,9 @@ type Config struct {
 
 	Ticks, Starts, Refreshes                             uint8
 	Deaths, Crashes, Failovers, Evictions, Leases, Trips uint8
+	Deaf                                                 bool   // nobody gets a subscription
+	Newcomers                                            string // the instances that have just started
+	Crashers                                             string // the instances that crash
 	EpochEvictions                                       bool
 	Restarts                                             bool // a failover may be a restart from a snapshot
 	SlowHits                                             uint8
@@ -73,8 +76,13 @@ func (m *Model) initial() state {
 	for i := range m.Instances {
 		s.inst[i] = instance{held: none, epoch: 1, past: sameLineage}
 		if m.reads[i] {
-			s.inst[i].link = alive
+			if !m.Deaf {
+				s.inst[i].link = alive
+			}
 			s.inst[i].held = s.redis.val
+		}
+		if strings.Contains(m.Newcomers, instanceName(uint8(i))) {
+			s.inst[i] = m.newborn()
 		}
 	}
 	m.normalize(&s)

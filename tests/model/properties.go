@@ -48,6 +48,8 @@ func (m *Model) forgive(s *state) {
 	}
 }
 
+// outrun says that v is the value of a Set that Redis ran after a later write had begun. It counts as the newest until the Set
+// is settled, and for MaxStaleness where it was read until then.
 func (s *state) outrun(v version) bool { return v > 0 && s.write[v-1].outrun != 0 }
 
 // check looks for what must not be in any state: a hit that is too old (C2, C3), and what L2 must not hold (C4).
@@ -60,7 +62,7 @@ func (m *Model) check(s *state) {
 		m.count(LocalHit)
 		m.judge(s, i, in.held, m.need(s, i), "L1 of "+instanceName(uint8(i))+" serves")
 	}
-	if d := &s.redis; d.usable() && d.val < d.done && !s.outrun(d.val) {
+	if d := &s.redis; d.usable() && d.val < d.done && (d.val == 0 || s.write[d.val-1].outrun != outrunNow) {
 		m.violated = fmt.Sprintf("L2 holds v%d after the invalidation of v%d", d.val, d.done)
 	}
 }

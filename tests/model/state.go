@@ -167,9 +167,12 @@ type write struct {
 	lost    uint8
 	lostAge uint8
 	excused uint8
-	// outrun says that a Set's value was stored after a later write had begun: Redis ordered them (see doc.go).
+	// outrun says that a Set's value was stored after a later write had begun: Redis ordered them (see doc.go). Once the Set is
+	// settled, it counts the ticks from outrunNow on.
 	outrun uint8
 }
+
+const outrunNow = 1
 
 type wphase = uint8
 
@@ -223,6 +226,10 @@ func (s *state) bytes() []byte {
 
 // normalize gives states that behave alike one form: epochs are numbered as they occur, what nobody reads is zero.
 func (m *Model) normalize(s *state) {
+	s.old = dataset{val: s.old.val, valEpoch: s.old.valEpoch, epoch: s.old.epoch} // it is read, no more
+	if m.Crashes == 0 && m.Newcomers == "" {
+		s.redis.since = 0
+	}
 	if s.stalled == 0 {
 		for i := range m.Instances {
 			s.inst[i].synced, s.inst[i].beat.synced = 0, 0
@@ -275,6 +282,7 @@ func (m *Model) normalizeInstance(in *instance) {
 	if in.held == none {
 		in.heldAge = 0
 	}
+	m.normalizeGate(in)
 	if in.pending == 0 {
 		in.all, in.hold, in.retried = 0, 0, 0
 	}
@@ -310,16 +318,38 @@ func (m *Model) normalizeInstance(in *instance) {
 	}
 }
 
+// normalizeGate forgets what the gate knows while it is shut.
+func (m *Model) normalizeGate(in *instance) {
+	if m.Without&(GateFailure|GateBound|GateShut) != 0 {
+		return
+	}
+	if in.failed == 0 && in.shut == 0 && in.sent <= m.MaxStaleness {
+		return
+	}
+	if in.failed != 0 {
+		in.shut = 0
+	}
+	in.sent, in.doubt = m.never(), 0
+	if !m.sets() {
+		in.epoch = 0
+	}
+}
+
+func (m *Model) sets() bool {
+	for _, w := range m.Writes {
+		if w.Kind == Set {
+			return true
+		}
+	}
+	return false
+}
+
 // normalizeWriter is for an instance that does not read.
 func (m *Model) normalizeWriter(in *instance) {
 	in.sent, in.failed, in.shut, in.doubt, in.grace, in.proof = 0, 0, 0, 0, 0, 0
 	in.beat.age, in.beat.shut, in.beat.doubt, in.beat.graced, in.beat.since = 0, 0, 0, 0, 0
 	in.data = toMaster
-	sets := false
-	for _, w := range m.Writes {
-		sets = sets || w.Kind == Set
-	}
-	if !sets {
+	if !m.sets() {
 		in.epoch, in.beat.epoch = 0, 0
 	}
 }

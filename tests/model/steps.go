@@ -1,5 +1,7 @@
 package model
 
+import "strings"
+
 // Action is what a step does; its instance, and its flight or write, are in the Step.
 type Action uint8
 
@@ -90,14 +92,20 @@ func (m *Model) listSteps() {
 		add(int(x.By), w, Begin, Execute, Return, WriteFails, WriteUnheard, WriteStrays)
 	}
 	for i := range m.Instances {
-		add(i, 0, Beat, Crash, Repeat, Confirm, RedialControl)
+		if strings.Contains(m.Crashers, instanceName(uint8(i))) {
+			add(i, 0, Crash)
+		}
+		add(i, 0, Beat, Repeat, Confirm, RedialControl)
 		if m.SlowBeats > 0 {
 			add(i, 0, BeatSent, BeatReply, BeatUnheard)
 		}
 		if !m.reads[i] {
 			continue
 		}
-		add(i, 0, Deliver, Connect, Notice, Die, Start, Refresh)
+		add(i, 0, Start, Refresh)
+		if !m.Deaf {
+			add(i, 0, Deliver, Connect, Notice, Die)
+		}
 		if m.Without.has(WriteAsProof) {
 			add(i, 0, Ping)
 		}

@@ -102,8 +102,8 @@ func (m *Model) runWrite(s *state, k Kind, w int, of epoch, age uint8) {
 		d.invalidateAll()
 	case Set:
 		tooLate := age > 0 && !m.Without.has(LateSetRefused)
-		if d.set(v, of, tooLate, m.Without) && s.source > v {
-			s.write[w].outrun = 1
+		if d.set(v, of, tooLate, m.Without) && s.source > v && s.write[w].phase != returned {
+			s.write[w].outrun = outrunNow
 			m.count(Outrun)
 		}
 	}
@@ -235,6 +235,9 @@ func (m *Model) confirm(s *state, i int) bool {
 		x := &s.write[w]
 		if int(m.Writes[w].By) != i || x.orphan != 0 {
 			continue
+		}
+		if x.outrun == outrunNow {
+			x.outrun++
 		}
 		if x.phase == unsettled || x.phase == returned && x.excused != 0 {
 			m.acknowledge(s, w)
