@@ -26,7 +26,7 @@ func Quick() []Config {
 		{Name: "slow hit", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 2, Writes: oneInvalidate, Warm: true, Ticks: 4, SlowHits: 1, Deaths: 1, SlowBeats: 1},
 		// Failover.
 		{Name: "failover", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 1, Writes: oneInvalidate, Warm: true, Ticks: 2, Starts: 1, Failovers: 1},
-		{Name: "failover, own", Instances: 1, Readers: "A", Flights: 1, MaxStaleness: 1, Writes: oneInvalidate, Warm: true, Ticks: 2, Starts: 1, Failovers: 1, SlowBeats: 1},
+		{Name: "failover, own", Instances: 1, Readers: "A", Flights: 1, MaxStaleness: 1, Writes: oneInvalidate, Warm: true, Ticks: 2, Starts: 1, Failovers: 1},
 		{Name: "restart", Instances: 1, Readers: "A", Flights: 1, MaxStaleness: 1, Writes: oneInvalidate, Warm: true, Ticks: 2, Starts: 1, Failovers: 1, Restarts: true},
 		{Name: "newcomer", Instances: 2, Readers: "B", Newcomers: "B", Deaf: true, Flights: 1, MaxStaleness: 1, Writes: oneInvalidate, Warm: true, Ticks: 2, Starts: 1, Failovers: 1},
 	}

@@ -28,11 +28,11 @@ func TestTheScripts(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	cases := 0
-	for _, d := range smallDatasets() {
+	for _, was := range smallDatasets() {
 		for _, op := range operations() {
 			cases++
+			d := was
 			b.put(d)
-			was := d
 			want := op.model(&d)
 			got := op.real(b, was)
 			require.Equal(t, want, got, "%s on %+v answers", op.name, was)
