@@ -34,26 +34,23 @@ func (b *Bus) beatLoop() {
 }
 
 // beat sends a heartbeat, waits for the reply, and reports it to every member.
+//
+// Connections are closed before the report: a member that believes the report must not read from the server before.
 func (b *Bus) beat(patience time.Duration) error {
 	members := b.members()
-	keys := make([]string, 1, 1+len(members))
-	keys[0] = b.probe
-	ttl := time.Duration(0)
-	for _, m := range members {
-		keys = append(keys, m.VersionKey)
-		ttl = max(ttl, m.VersionTTL)
-	}
 	token := newID(16)
 	report := BeatReport{Sent: mono.Now()}
 	b.sent.add(token, report.Sent)
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	reply, err := beatScript.Run(ctx, b.client, keys,
-		b.inbox, Message{Op: Beat, Token: token}.Encode(), newID(8), ttl.Milliseconds()).Slice()
+	raw, err := beatScript.Run(ctx, b.client, b.beatKeys(members), b.beatArgs(members, token)...).Slice()
 	report.Received = mono.Now()
-	if err == nil && len(reply) != len(keys) {
-		err = fmt.Errorf("beat.lua answered %d values, want %d", len(reply), len(keys))
+	var reply beatReply
+	if err == nil {
+		reply, err = parseBeat(raw, len(members))
 	}
+	report.Err, report.RedisNow = err, reply.now
+	report.Moved = b.follow(reply.server, reply.same, err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, m := range members {
@@ -61,21 +58,76 @@ func (b *Bus) beat(patience time.Duration) error {
 			continue
 		}
 		r := report
-		if r.Err = err; err == nil {
-			r.RedisNow, r.Version, r.Err = parseBeat(reply[0], reply[i+1])
+		if err == nil {
+			r.Version, r.Kept = reply.versions[i].text, reply.versions[i].kept
 		}
 		m.Handler.Beat(r)
 	}
 	return err
 }
 
-func parseBeat(now, version any) (int64, string, error) {
-	ms, ok := now.(int64)
-	text, okVersion := version.(string)
-	if !ok || !okVersion {
-		return 0, "", fmt.Errorf("beat.lua answered %T and %T", now, version)
+func (b *Bus) beatKeys(members []*member) []string {
+	keys := make([]string, 1, 1+len(members))
+	keys[0] = b.probe
+	for _, m := range members {
+		keys = append(keys, m.VersionKey)
 	}
-	return ms, text, nil
+	return keys
+}
+
+func (b *Bus) beatArgs(members []*member, token string) []any {
+	ttl := time.Duration(0)
+	for _, m := range members {
+		ttl = max(ttl, m.VersionTTL)
+	}
+	args := make([]any, 0, 8+len(members))
+	args = append(args,
+		b.inbox, Message{Op: Beat, Token: token}.Encode(), newID(8), ttl.Milliseconds(),
+		b.history.server.id, b.history.server.offset, b.history.server.run, Message{Op: All, Sender: b.id}.Encode())
+	for _, m := range members {
+		args = append(args, m.Channel)
+	}
+	return args
+}
+
+// beatReply is what beat.lua answers.
+type beatReply struct {
+	now      int64
+	server   origin
+	same     bool // the process is the one of the heartbeat before, though its replication id is new
+	versions []version
+}
+
+type version struct {
+	text string
+	kept bool
+}
+
+// beatHead is how many values come before the versions.
+const beatHead = 5
+
+func parseBeat(raw []any, members int) (beatReply, error) {
+	if len(raw) != beatHead+2*members {
+		return beatReply{}, fmt.Errorf("beat.lua answered %d values, want %d", len(raw), beatHead+2*members)
+	}
+	now, okNow := raw[0].(int64)
+	id, okID := raw[1].(string)
+	offset, okOffset := raw[2].(int64)
+	run, okRun := raw[3].(string)
+	same, okSame := raw[4].(int64)
+	if !okNow || !okID || !okOffset || !okRun || !okSame {
+		return beatReply{}, fmt.Errorf("beat.lua answered %T, %T, %T, %T and %T", raw[0], raw[1], raw[2], raw[3], raw[4])
+	}
+	reply := beatReply{now: now, server: origin{id: id, offset: offset, run: run}, same: same == 1}
+	for rest := raw[beatHead:]; len(rest) > 0; rest = rest[2:] {
+		text, ok := rest[0].(string)
+		mark, okMark := rest[1].(string)
+		if !ok || !okMark {
+			return beatReply{}, fmt.Errorf("beat.lua answered %T and %T for a version", rest[0], rest[1])
+		}
+		reply.versions = append(reply.versions, version{text: text, kept: mark == keptMark})
+	}
+	return reply, nil
 }
 
 func (b *Bus) members() []*member {

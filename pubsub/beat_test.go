@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/internal/lineage"
 	"github.com/tandemcache/tandem/tests/redisserver"
 )
 
@@ -18,6 +19,7 @@ type beatFixture struct {
 	*testing.T
 	rdb          *redis.Client
 	probe, inbox string
+	server       string // its replication id, "" if it does not tell
 }
 
 func (f *beatFixture) ctx() context.Context {
@@ -32,16 +34,34 @@ func (f *beatFixture) key(name string) string { return f.probe + ":" + name }
 // run runs the script, which must succeed, and returns the time and the versions that it answers.
 func (f *beatFixture) run(random string, ttl time.Duration, versions ...string) (int64, []string) {
 	f.Helper()
-	keys := append([]string{f.probe}, versions...)
-	reply, err := beatScript.Run(f.ctx(), f.rdb, keys, f.inbox, "message", random, ttl.Milliseconds()).Slice()
-	require.NoError(f, err)
-	require.Len(f, reply, len(keys))
+	reply := f.runAfter(origin{id: f.server}, random, ttl, versions...)
+	require.Equal(f, f.server, reply.server.id)
 	out := []string{}
-	for _, v := range reply[1:] {
-		out = append(out, v.(string))
+	for _, v := range reply.versions {
+		require.False(f, v.kept)
+		out = append(out, v.text)
 	}
-	return reply[0].(int64), out
+	return reply.now, out
 }
+
+// runAfter runs the script for an instance whose last heartbeat was at before.
+func (f *beatFixture) runAfter(before origin, random string, ttl time.Duration, versions ...string) beatReply {
+	f.Helper()
+	args := []any{f.inbox, "message", random, ttl.Milliseconds(), before.id, before.offset, before.run, "all"}
+	for _, key := range versions {
+		args = append(args, f.channel(key))
+	}
+	raw, err := beatScript.Run(f.ctx(), f.rdb, append([]string{f.probe}, versions...), args...).Slice()
+	require.NoError(f, err)
+	reply, err := parseBeat(raw, len(versions))
+	require.NoError(f, err)
+	return reply
+}
+
+func (f *beatFixture) channel(key string) string { return "channel-of-" + key }
+
+// stored is a version that was made under the server as it is.
+func (f *beatFixture) stored(version string) string { return version + ":" + f.server + "+" }
 
 func (f *beatFixture) get(key string) string {
 	f.Helper()
@@ -112,7 +132,7 @@ var beatSpecs = []struct {
 		_, versions := f.run(randomVersion, time.Hour, a, b)
 		require.Equal(f, []string{randomVersion, randomVersion}, versions)
 		for _, key := range []string{a, b} {
-			require.Equal(f, randomVersion, f.get(key))
+			require.Equal(f, f.stored(randomVersion), f.get(key))
 			f.requireTTL(key, time.Hour)
 		}
 		_, versions = f.run(otherVersion, time.Hour, a, b)
@@ -126,18 +146,18 @@ var beatSpecs = []struct {
 		for i := range 20 {
 			key, v := f.key(fmt.Sprint(i)), fmt.Sprintf("%016x", i)
 			keys, want = append(keys, key), append(want, v)
-			require.NoError(f, f.rdb.Set(f.ctx(), key, v, 20*time.Second).Err())
+			require.NoError(f, f.rdb.Set(f.ctx(), key, f.stored(v), 20*time.Second).Err())
 		}
 		_, versions := f.run(randomVersion, time.Hour, keys...)
 		require.Equal(f, want, versions)
 		for i, key := range keys {
-			require.Equal(f, want[i], f.get(key))
+			require.Equal(f, f.stored(want[i]), f.get(key))
 			f.requireTTL(key, time.Hour)
 		}
 	}},
 	{"gives a version without a TTL one", func(f *beatFixture) {
 		key := f.key("a")
-		require.NoError(f, f.rdb.Set(f.ctx(), key, "00000000000000ff", 0).Err())
+		require.NoError(f, f.rdb.Set(f.ctx(), key, f.stored("00000000000000ff"), 0).Err())
 		_, versions := f.run(randomVersion, time.Hour, key)
 		require.Equal(f, []string{"00000000000000ff"}, versions)
 		f.requireTTL(key, time.Hour)
@@ -157,7 +177,7 @@ var beatSpecs = []struct {
 			require.NoError(f, put())
 			_, versions := f.run(randomVersion, time.Hour, key)
 			require.Equal(f, []string{randomVersion}, versions)
-			require.Equal(f, randomVersion, f.get(key))
+			require.Equal(f, f.stored(randomVersion), f.get(key))
 			f.requireTTL(key, time.Hour)
 		}
 	}},
@@ -177,7 +197,7 @@ var beatSpecs = []struct {
 		for i := range 50 {
 			text := fmt.Sprint(i)
 			want = append(want, text)
-			require.NoError(f, beatScript.Run(f.ctx(), f.rdb, []string{f.probe}, f.inbox, text, "r", 1000).Err())
+			require.NoError(f, beatScript.Run(f.ctx(), f.rdb, []string{f.probe}, f.inbox, text, "r", 1000, "", 0, "", "all").Err())
 		}
 		require.Equal(f, want, heard())
 	}},
@@ -204,11 +224,13 @@ func TestBeatScript(t *testing.T) {
 			t.Parallel()
 			rdb := redis.NewClient(&redis.Options{Addr: addr(t)})
 			t.Cleanup(func() { _ = rdb.Close() })
+			info, _ := rdb.Info(t.Context(), "replication").Result() // a miniredis does not tell
+			server, _ := lineage.Parse(info)
 			for _, spec := range beatSpecs {
 				t.Run(spec.name, func(t *testing.T) {
 					t.Parallel()
 					id := newID(8)
-					spec.test(&beatFixture{T: t, rdb: rdb, probe: "tandem:probe:" + id, inbox: "tandem:inst:" + id + ":0"})
+					spec.test(&beatFixture{T: t, rdb: rdb, probe: "tandem:probe:" + id, inbox: "tandem:inst:" + id + ":0", server: server.ID})
 				})
 			}
 		})

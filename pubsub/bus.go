@@ -46,13 +46,19 @@ type Bus struct {
 	inbox  string
 	probe  string // the heartbeat's key, which never exists
 
+	// redial closes every connection to this Redis, those of other clients as well.
+	redial func()
+
 	kick   chan struct{}
 	cancel context.CancelFunc
 	ctx    context.Context //nolint:containedctx // the life of the bus' goroutines, ended by Close
 	done   sync.WaitGroup
 
-	sent  sentBeats
-	bound atomic.Int64 // the smallest Bound of the members, 0 without any
+	sent    sentBeats
+	bound   atomic.Int64           // the smallest Bound of the members, 0 without any
+	server  atomic.Pointer[string] // see Server
+	reached reached
+	history history // beatLoop's
 
 	// mu guards what follows, and is held while a member's Handler runs: so a member that joins is told of the session
 	// either by Join or by the receiver, never by both or by neither.
@@ -78,17 +84,33 @@ type member struct {
 	left bool
 }
 
-// New returns a bus on client, which stays the caller's and must be one of its own: see internal/redisclient for why. db is
-// the logical database that client has selected. The bus connects when the first member joins.
-func New(client redis.UniversalClient, db int, logger *slog.Logger) *Bus {
+// Options are what a Bus is made with.
+type Options struct {
+	// DB is the logical database that the client has selected.
+	DB int
+	// Logger may be nil.
+	Logger *slog.Logger
+	// Redial closes every connection to this Redis, so that calls and the subscription dial anew. It is called when the
+	// server that the heartbeat reaches does not take writes, does not answer, or has become another one: a connection that
+	// is open still leads to where it was dialled, whoever has taken that server's place. It may be nil.
+	Redial func()
+}
+
+// New returns a bus on client, which stays the caller's and must be one of its own: see internal/redisclient for why. The
+// bus connects when the first member joins.
+func New(client redis.UniversalClient, opts Options) *Bus {
 	id := newID(8)
+	if opts.Redial == nil {
+		opts.Redial = func() {}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Bus{
 		client:   client,
-		logger:   quiet.New(logger, time.Minute),
+		logger:   quiet.New(opts.Logger, time.Minute),
 		id:       id,
-		inbox:    "tandem:inst:" + id + ":" + strconv.Itoa(db),
+		inbox:    "tandem:inst:" + id + ":" + strconv.Itoa(opts.DB),
 		probe:    "tandem:probe:" + id,
+		redial:   opts.Redial,
 		kick:     make(chan struct{}, 1),
 		ctx:      ctx,
 		cancel:   cancel,

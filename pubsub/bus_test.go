@@ -31,11 +31,11 @@ func TestTheFirstMemberBeginsAndThenHasProof(t *testing.T) {
 
 	version, err := r.mini.Get("version-of-a")
 	require.NoError(t, err)
-	require.Regexp(t, "^[0-9a-f]{16}$", version)
+	require.Regexp(t, `^[0-9a-f]{16}:\+$`, version, "a miniredis does not tell its replication id")
 	require.Equal(t, time.Hour, r.mini.TTL("version-of-a"))
 	for _, b := range reports {
 		require.NoError(t, b.Err)
-		require.Equal(t, version, b.Version)
+		require.Equal(t, version[:16], b.Version)
 		require.LessOrEqual(t, before, b.Sent)
 		require.LessOrEqual(t, b.Sent, b.Received)
 		require.LessOrEqual(t, b.Received, after)
@@ -54,7 +54,7 @@ func TestNothingConnectsBeforeTheFirstMemberJoins(t *testing.T) {
 	r.bus.Kick()
 	require.Regexp(t, "^[0-9a-f]{16}$", r.bus.ID())
 	require.Equal(t, "tandem:inst:"+r.bus.ID()+":0", r.bus.Inbox())
-	other := New(r.client, 3, nil)
+	other := New(r.client, Options{DB: 3})
 	require.NotEqual(t, r.bus.ID(), other.ID())
 	require.True(t, strings.HasSuffix(other.Inbox(), ":3"))
 	require.Zero(t, r.wire.dialled.Load())
@@ -523,15 +523,37 @@ func TestAServerThatAnswersNothingButErrors(t *testing.T) {
 	})
 }
 
+// answerBeat answers a heartbeat for one topic with this time and this version.
+func answerBeat(w *server.Writer, now, version func()) {
+	w.WriteLen(7)
+	now()
+	w.WriteBulk("id")
+	w.WriteInt(1)
+	w.WriteBulk("run")
+	w.WriteInt(0)
+	version()
+	w.WriteBulk("+")
+}
+
 func TestAHeartbeatWithAnAnswerOfAnotherKindIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]func(w *server.Writer){
-		"too short":      func(w *server.Writer) { w.WriteLen(1); w.WriteInt(1) },
-		"too long":       func(w *server.Writer) { w.WriteLen(3); w.WriteInt(1); w.WriteBulk("x"); w.WriteBulk("y") },
+		"too short": func(w *server.Writer) { w.WriteLen(1); w.WriteInt(1) },
+		"too long": func(w *server.Writer) {
+			w.WriteLen(8)
+			w.WriteInt(1)
+			w.WriteBulk("id")
+			w.WriteInt(1)
+			w.WriteBulk("run")
+			w.WriteInt(0)
+			w.WriteBulk("x")
+			w.WriteBulk("+")
+			w.WriteBulk("y")
+		},
 		"no list":        func(w *server.Writer) { w.WriteBulk("x") },
-		"time is text":   func(w *server.Writer) { w.WriteLen(2); w.WriteBulk("1"); w.WriteBulk("x") },
-		"no version":     func(w *server.Writer) { w.WriteLen(2); w.WriteInt(1); w.WriteNull() },
-		"version number": func(w *server.Writer) { w.WriteLen(2); w.WriteInt(1); w.WriteInt(1) },
+		"time is text":   func(w *server.Writer) { answerBeat(w, func() { w.WriteBulk("1") }, func() { w.WriteBulk("x") }) },
+		"no version":     func(w *server.Writer) { answerBeat(w, func() { w.WriteInt(1) }, w.WriteNull) },
+		"version number": func(w *server.Writer) { answerBeat(w, func() { w.WriteInt(1) }, func() { w.WriteInt(1) }) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -913,8 +935,8 @@ func TestAHandlerThatPanics(t *testing.T) {
 func TestEveryTopicIsToldItsOwnVersion(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	require.NoError(t, r.mini.Set("version-of-a", "00000000000000aa"))
-	require.NoError(t, r.mini.Set("version-of-b", "00000000000000bb"))
+	require.NoError(t, r.mini.Set("version-of-a", "00000000000000aa:+"))
+	require.NoError(t, r.mini.Set("version-of-b", "00000000000000bb:+"))
 	a, _ := r.joined("a", lasting)
 	b, _ := r.joined("b", lasting)
 	a2, _ := r.joined("a", lasting)
@@ -925,7 +947,7 @@ func TestEveryTopicIsToldItsOwnVersion(t *testing.T) {
 			require.Equal(t, want, report.Version)
 		}
 	}
-	require.NoError(t, r.mini.Set("version-of-a", "00000000000000ff"))
+	require.NoError(t, r.mini.Set("version-of-a", "00000000000000ff:+"))
 	eventually(t, "the new one", func() bool {
 		r.bus.Kick()
 		all := a.reports()

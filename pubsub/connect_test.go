@@ -119,7 +119,7 @@ func newModel(t *testing.T, channels ...string) *model {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
-	m := &model{T: t, bus: New(client, 0, nil), active: map[string]bool{}, members: map[string][]*modelMember{}}
+	m := &model{T: t, bus: New(client, Options{}), active: map[string]bool{}, members: map[string][]*modelMember{}}
 	t.Cleanup(m.bus.Close)
 	m.bus.started = true // its goroutines are what the test does
 	m.s = &subscription{bus: m.bus, ps: client.Subscribe(t.Context()), over: make(chan struct{}), wake: make(chan struct{}, 1)}

@@ -297,9 +297,11 @@ type rig struct {
 	*testing.T
 	mini   *miniredis.Miniredis // nil with another server
 	wire   *wire
-	client *redis.Client // the bus' own
+	client *redisclient.Client // the bus' own
 	bus    *Bus
 	busy   atomic.Int32
+	// redials counts, where newRigTo made the bus.
+	redials atomic.Int64
 
 	hook atomic.Pointer[func(p *server.Peer, cmd string, args []string) bool]
 }
@@ -335,10 +337,10 @@ func newRigOnPipes(t *testing.T) *rig {
 func newRigAt(t *testing.T, addr string, w *wire) *rig {
 	t.Helper()
 	given := redis.NewClient(&redis.Options{Addr: addr, Dialer: w.Dial})
-	client, err := redisclient.Derive(given)
+	client, err := redisclient.Derive(given, nil)
 	require.NoError(t, err)
 	require.NoError(t, given.Close())
-	r := &rig{T: t, wire: w, client: client, bus: New(client, 0, nil)}
+	r := &rig{T: t, wire: w, client: client, bus: New(client, Options{})}
 	t.Cleanup(func() {
 		r.bus.Stop()
 		_ = client.Close()
@@ -356,6 +358,19 @@ func (r *rig) watch(m *miniredis.Miniredis) {
 		hook := r.hook.Load()
 		return hook != nil && (*hook)(p, cmd, args)
 	})
+}
+
+// newRigTo is a rig whose bus dials wherever target says then, and closes its connections when it asks for it.
+func newRigTo(t *testing.T, target func() string) *rig {
+	t.Helper()
+	r := newRigAt(t, "moving:1", &wire{dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return tcp(ctx, network, target())
+	}})
+	r.bus = New(r.client, Options{Redial: func() {
+		r.redials.Add(1)
+		r.client.Reset()
+	}})
+	return r
 }
 
 func (r *rig) onCommand(hook func(p *server.Peer, cmd string, args []string) bool) {

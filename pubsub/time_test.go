@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -655,12 +656,22 @@ func TestSentBeatsRememberTheLast(t *testing.T) {
 
 func TestParseBeat(t *testing.T) {
 	t.Parallel()
-	ms, version, err := parseBeat(int64(5), "v")
+	good := []any{int64(5), "id", int64(7), "run", int64(1), "v", "=", "w", "+"}
+	reply, err := parseBeat(good, 2)
 	require.NoError(t, err)
-	require.EqualValues(t, 5, ms)
-	require.Equal(t, "v", version)
-	for _, bad := range [][2]any{{"5", "v"}, {nil, "v"}, {int64(5), nil}, {int64(5), int64(5)}, {5, "v"}, {int64(5), []byte("v")}} {
-		_, _, err := parseBeat(bad[0], bad[1])
-		require.Error(t, err)
+	require.Equal(t, beatReply{
+		now: 5, server: origin{id: "id", offset: 7, run: "run"}, same: true, versions: []version{{"v", true}, {"w", false}},
+	}, reply)
+	_, err = parseBeat(append(slices.Clone(good), "x"), 2)
+	require.Error(t, err)
+	for i := range good {
+		_, err := parseBeat(good[:i], 2)
+		require.Error(t, err, "cut off at %d", i)
+		for _, other := range []any{nil, 5, []byte("v")} {
+			bad := slices.Clone(good)
+			bad[i] = other
+			_, err = parseBeat(bad, 2)
+			require.Error(t, err, "%T as value %d", other, i)
+		}
 	}
 }

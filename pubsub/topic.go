@@ -6,7 +6,9 @@ import "time"
 type Topic struct {
 	// Channel is the Redis channel of the topic's messages.
 	Channel string
-	// VersionKey is a STRING in Redis that each heartbeat reports, and gives a random value of 16 hex digits if it has none.
+	// VersionKey is a STRING in Redis that begins with a version of 16 hex digits, which each heartbeat reports. The heartbeat
+	// makes a new random one if there is none, and where the server may have lost writes: then it publishes an All as well.
+	// See scripts/beat.lua for the rest of the string.
 	VersionKey string
 	// VersionTTL is the TTL that each heartbeat gives VersionKey anew.
 	VersionTTL time.Duration
@@ -42,6 +44,11 @@ type BeatReport struct {
 	Sent, Received int64
 	// RedisNow is the time of Redis in ms when it ran, some time between the two.
 	RedisNow int64
-	// Version is the value of the topic's VersionKey at that time.
+	// Version is the version that the topic's VersionKey held then.
 	Version string
+	// Moved says that the server may not have everything that was written since the last heartbeat before this one that
+	// succeeded: another server has taken its place, or it has started again, or it does not tell and heartbeats have failed.
+	Moved bool
+	// Kept says that the version is one that another server handed on: writes that nobody has heard of since may be lost.
+	Kept bool
 }

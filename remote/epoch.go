@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,10 +20,19 @@ func NewEpoch() uint64 { return rand.Uint64() }
 
 func formatEpoch(e uint64) string { return fmt.Sprintf("%016x", e) }
 
-// EpochText returns the string that Redis holds for e.
+// EpochText returns e as Redis holds it, in 16 hex digits.
 func EpochText(e uint64) string { return formatEpoch(e) }
 
-// ParseEpoch reads the string that Redis holds.
+// ParseStoredEpoch reads the string that Redis holds: the epoch, a colon, and what the heartbeat notes there.
+func ParseStoredEpoch(s string) (uint64, error) {
+	text, _, ok := strings.Cut(s, ":")
+	if !ok {
+		return 0, fmt.Errorf("epoch %.80q: there must be a colon", s)
+	}
+	return ParseEpoch(text)
+}
+
+// ParseEpoch reads an epoch as scripts and the heartbeat report it.
 func ParseEpoch(s string) (uint64, error) {
 	if len(s) != 16 {
 		return 0, fmt.Errorf("epoch %.32q: it must have 16 hex digits", s)

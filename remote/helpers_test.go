@@ -23,7 +23,9 @@ const patience = 10 * time.Second
 const (
 	db  = 0
 	ttl = time.Minute
-	key = "42"
+	// maxBytes is the longest value that Acquire hands out.
+	maxBytes = 1 << 20
+	key      = "42"
 )
 
 var (
@@ -68,7 +70,7 @@ func newFixture(t *testing.T, rdb *redis.Client) *fixture {
 	require.NoError(t, err)
 	f := &fixture{
 		T: t, rdb: rdb, keys: keys,
-		a: New(rdb, keys, schemaA, db), b: New(rdb, keys, schemaB, db),
+		a: New(rdb, Options{Keys: keys, Schema: schemaA, DB: db, MaxBytes: maxBytes}), b: New(rdb, Options{Keys: keys, Schema: schemaB, DB: db, MaxBytes: maxBytes}),
 	}
 	t.Cleanup(func() { f.checkTTLs() })
 	return f
@@ -143,10 +145,20 @@ func (f *fixture) now() int64 {
 
 func (f *fixture) epochInRedis() string {
 	f.Helper()
-	e, err := f.rdb.Get(f.ctx(), f.keys.Epoch()).Result()
+	stored, err := f.rdb.Get(f.ctx(), f.keys.Epoch()).Result()
 	require.NoError(f, err)
-	return e
+	e, err := ParseStoredEpoch(stored)
+	require.NoError(f, err)
+	return EpochText(e)
 }
+
+// setEpoch stores an epoch with a note of the heartbeat's.
+func (f *fixture) setEpoch(epoch string) {
+	f.Helper()
+	require.NoError(f, f.rdb.Set(f.ctx(), f.keys.Epoch(), epoch+epochNote, time.Hour).Err())
+}
+
+const epochNote = ":0123abcd="
 
 // acquire takes the lease, which must be free.
 func (f *fixture) acquire(s *Store, token Token) Lease {

@@ -58,12 +58,12 @@ type Lease struct {
 }
 
 // Acquire takes the right to load key's entry, for ttl at most. inbox is the private channel that is told when another
-// holder is done. A lease that this very token holds already counts as acquired, so that an attempt whose reply was lost
+// holder is done. A value of more than Options.MaxBytes counts as none. A lease that this very token holds already counts as acquired, so that an attempt whose reply was lost
 // can be repeated.
 func (s *Store) Acquire(ctx context.Context, key string, token Token, seen Seen, ttl time.Duration, inbox string) (Lease, error) {
 	reply, err := s.run(ctx, acquireScript, []string{s.keys.Entry(key), s.keys.Epoch()},
 		s.field, s.field+leaseSuffix, s.field+waiterSuffix,
-		string(token), ttl.Milliseconds(), string(seen), inbox, formatEpoch(NewEpoch()), epochTTL.Milliseconds()).Slice()
+		string(token), ttl.Milliseconds(), string(seen), inbox, formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.maxBytes).Slice()
 	if err != nil {
 		return Lease{}, err
 	}

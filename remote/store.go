@@ -3,12 +3,14 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tandemcache/tandem/internal/redisclient"
 	"github.com/tandemcache/tandem/internal/script"
 )
 
@@ -23,19 +25,32 @@ type Store struct {
 	keys     Keys
 	field    string
 	channel  string
+	maxBytes int
 	commands atomic.Uint64
 }
 
-// New returns the store of the cache that keys names, on client, which stays the caller's. db is the logical database
-// that client has selected.
-func New(client redis.UniversalClient, keys Keys, schema Schema, db int) *Store {
-	return &Store{client: client, keys: keys, field: schema.Field(), channel: keys.Channel(db)}
+// Options are what a Store is made with.
+type Options struct {
+	Keys   Keys
+	Schema Schema
+	// DB is the logical database that the client has selected.
+	DB int
+	// MaxBytes is the longest envelope that is read where Redis can tell before: Acquire hands out none that is longer.
+	MaxBytes int
+}
+
+// New returns the store of one cache on client, which stays the caller's.
+func New(client redis.UniversalClient, opts Options) *Store {
+	return &Store{
+		client: client, keys: opts.Keys, field: opts.Schema.Field(), channel: opts.Keys.Channel(opts.DB), maxBytes: opts.MaxBytes,
+	}
 }
 
 // Commands returns how many commands the store has sent.
 func (s *Store) Commands() uint64 { return s.commands.Load() }
 
-// Get returns the envelope's bytes of key's entry, nil if there is none, or ErrWrongType if the key holds something else.
+// Get returns the envelope's bytes of key's entry, nil if there is none, ErrWrongType if the key holds something else, or
+// ErrTooLarge if the client refused to read it.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 	s.commands.Add(1)
 	b, err := s.client.HGet(ctx, s.keys.Entry(key), s.field).Bytes()
@@ -46,6 +61,8 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, nil
 	case strings.HasPrefix(err.Error(), "WRONGTYPE"):
 		return nil, ErrWrongType
+	case errors.Is(err, redisclient.ErrTooLong):
+		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	return nil, err
 }

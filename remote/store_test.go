@@ -41,7 +41,7 @@ func newStore(t *testing.T, rdb redis.UniversalClient) *Store {
 	t.Helper()
 	keys, err := KeysFor("users")
 	require.NoError(t, err)
-	return New(rdb, keys, schemaA, db)
+	return New(rdb, Options{Keys: keys, Schema: schemaA, DB: db, MaxBytes: maxBytes})
 }
 
 func TestAnErrorOfRedisIsReturned(t *testing.T) {

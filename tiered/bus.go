@@ -19,7 +19,7 @@ type Bus struct {
 	db  int
 	// data carries reads, leases and fills. control carries heartbeats, Sets, invalidations and the subscription, so that
 	// reads in trouble do not hold them up.
-	data, control *redis.Client
+	data, control *redisclient.Client
 	hub           *pubsub.Bus
 	closeOnce     sync.Once
 }
@@ -30,19 +30,23 @@ type Bus struct {
 //
 // It returns ErrUnsupportedClient for a client that cannot keep the contract.
 func NewBus(rdb redis.UniversalClient, logger *slog.Logger) (*Bus, error) {
-	data, err := redisclient.Derive(rdb)
-	if err != nil {
+	b := &Bus{rdb: rdb}
+	var err error
+	if b.data, err = redisclient.Derive(rdb, b.verifyData); err != nil {
 		return nil, fmt.Errorf("tiered: %w", err)
 	}
-	control, err := redisclient.Derive(rdb)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("tiered: %w", err), data.Close())
+	if b.control, err = redisclient.Derive(rdb, b.verify); err != nil {
+		return nil, errors.Join(fmt.Errorf("tiered: %w", err), b.data.Close())
 	}
 	if logger == nil {
 		logger = slog.Default()
 	}
-	db := data.Options().DB
-	return &Bus{rdb: rdb, db: db, data: data, control: control, hub: pubsub.New(control, db, logger)}, nil
+	b.db = b.data.Options().DB
+	b.hub = pubsub.New(b.control, pubsub.Options{DB: b.db, Logger: logger, Redial: func() {
+		b.data.Reset()
+		b.control.Reset()
+	}})
+	return b, nil
 }
 
 // Close ends the subscription and closes the connections. Close the caches on it first: those that are still open go on

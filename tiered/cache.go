@@ -38,6 +38,7 @@ type Cache[V any] struct {
 	flights flights[V]
 	waiters waiters
 	pending *pending
+	journal *journal
 	count   counters
 
 	bus    *Bus
@@ -109,15 +110,18 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 	if err != nil {
 		return nil, err
 	}
+	stored := remote.Options{Keys: keys, Schema: schema, DB: bus.db, MaxBytes: opts.MaxEntryBytes}
+	bus.data.AllowBulk(opts.MaxEntryBytes)
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Cache[V]{
 		name: name, opts: opts, schema: schema, channel: keys.Channel(bus.db),
 		logger:  quiet.New(opts.Logger, time.Minute),
 		local:   store,
-		reads:   remote.New(bus.data, keys, schema, bus.db),
-		writes:  remote.New(bus.control, keys, schema, bus.db),
+		reads:   remote.New(bus.data, stored),
+		writes:  remote.New(bus.control, stored),
 		gate:    newGate(opts.MaxStaleness),
 		pending: newPending(),
+		journal: newJournal(),
 		bus:     bus, ownBus: opts.Bus == nil,
 		ctx: ctx, cancel: cancel,
 		ready:      make(chan struct{}),

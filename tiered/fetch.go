@@ -62,7 +62,7 @@ func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
 
 	raw, err := c.readRemote(f, b)
 	switch {
-	case errors.Is(err, remote.ErrWrongType):
+	case isBad(err):
 		c.bad(f.key, err)
 		return c.fetchLeased(f, b, o, remote.Wanted)
 	case err != nil:
@@ -105,19 +105,28 @@ func (c *Cache[V]) awaitGate(ctx context.Context, b *budget) opening {
 }
 
 func (c *Cache[V]) readRemote(f *flight[V], b *budget) (raw []byte, err error) {
+	var bad error
 	err = b.do(f.ctx, func(ctx context.Context) error {
+		var err error
 		raw, err = c.reads.Get(ctx, f.key)
-		if errors.Is(err, remote.ErrWrongType) {
-			return nil // an answer, not a failure of Redis
+		if isBad(err) {
+			bad = err
+			return nil
 		}
 		return err
 	})
 	switch c.trip(f.key, "read", err); {
 	case err != nil:
+		return nil, err
 	case raw == nil:
 		c.count.remoteMisses.Add(1)
 	}
-	return raw, err
+	return raw, bad
+}
+
+// isBad reports whether a read found something that is no entry: an answer, not a failure of Redis.
+func isBad(err error) bool {
+	return errors.Is(err, remote.ErrWrongType) || errors.Is(err, remote.ErrTooLarge)
 }
 
 // take puts what L2 holds into L1 and returns it.

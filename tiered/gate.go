@@ -14,6 +14,9 @@ import (
 // cache was known. A Redis that answers reads alone (a demoted master, one cut off from its replicas) closes the gate. As a
 // heartbeat that fails closes it at once, it is also what keeps an outage from costing every Get a timeout: the breaker,
 // with the next heartbeat as its probe.
+//
+// A server that has taken over may lack invalidations that the one before had confirmed. Each instance repeats its own as
+// soon as it sees the new server; the gate stays closed for MaxStaleness more, so that all who live have done so.
 type gate struct {
 	bound int64 // nanoseconds
 
@@ -22,6 +25,7 @@ type gate struct {
 	failed   error      // of the last heartbeat, nil if it succeeded
 	closed   int64      // a heartbeat sent before this is not believed: an epoch of our own making is newer than it
 	cautious int64      // with a heartbeat sent before this, what L2 says may be returned and not kept
+	grace    int64      // not open before this
 	changed  chan struct{}
 }
 
@@ -32,11 +36,14 @@ type trust struct {
 	epoch          uint64
 }
 
-// now returns the time of Redis in ms, late by the heartbeat's round trip at most and never early.
+// now returns the time of Redis in ms, ahead of it by the heartbeat's round trip at most and never behind.
 func (t trust) now() int64 { return t.redisNow + (mono.Now()-t.sent)/int64(time.Millisecond) }
 
+// atLeast returns a time of Redis in ms that has come: behind it by the heartbeat's round trip at most.
+func (t trust) atLeast() int64 { return t.redisNow + (mono.Now()-t.received)/int64(time.Millisecond) }
+
 func newGate(bound time.Duration) *gate {
-	return &gate{bound: int64(bound), changed: make(chan struct{}), closed: mono.Never, cautious: mono.Never}
+	return &gate{bound: int64(bound), changed: make(chan struct{}), closed: mono.Never, cautious: mono.Never, grace: mono.Never}
 }
 
 // report takes a heartbeat's outcome.
@@ -48,6 +55,10 @@ func (g *gate) report(b pubsub.BeatReport) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.failed = err; err == nil {
+		// An instance that is new cannot know how long ago a server took over.
+		if b.Kept && (b.Moved || g.last.received == 0) {
+			g.grace = mono.Now() + g.bound
+		}
 		g.last = trust{sent: b.Sent, received: b.Received, redisNow: b.RedisNow, epoch: epoch}
 	}
 	close(g.changed)
@@ -89,7 +100,8 @@ func (g *gate) look() opening {
 		o.wait = g.changed
 		return o
 	}
-	o.open = mono.Now()-g.last.sent <= g.bound
+	now := mono.Now()
+	o.open = now-g.last.sent <= g.bound && now >= g.grace
 	o.keep = g.last.sent > g.cautious
 	return o
 }

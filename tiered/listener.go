@@ -61,8 +61,16 @@ func (l listener[V]) flush() {
 	l.c.bus.kick()
 }
 
-// Beat opens or closes L2.
+// Beat opens or closes L2. What has to be repeated on a server that is new is pending before L2 opens, so that this
+// instance does not read there what it has invalidated.
 func (l listener[V]) Beat(b pubsub.BeatReport) {
+	switch {
+	case b.Err != nil:
+	case b.Moved:
+		l.c.moved()
+	default:
+		l.c.journal.trim(b.Sent)
+	}
 	l.c.gate.report(b)
 	if b.Err == nil {
 		l.c.readyFor(taken)

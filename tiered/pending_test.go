@@ -56,6 +56,7 @@ func TestALateSetOnlyInvalidates(t *testing.T) {
 	r, s := newRedis(t), newSource()
 	c := instance(t, r, s, func(o *Options[int]) { o.RedisTimeout = 30 * time.Millisecond })
 	require.NoError(t, c.Set(soon(t), "warm", 1)) // the script is known
+	eventually(t, "its message", func() bool { return c.Stats().Received == 1 })
 	var late []any
 	r.intercept(func(cmd string, args []string) error {
 		if !isSet(cmd, args) || late != nil {

@@ -34,6 +34,8 @@ type Stats struct {
 	Commands    uint64 // commands sent to Redis for this cache, heartbeats not included
 	RedisErrors uint64 // of which failed
 
+	ServerChanges uint64 // times that Redis may have lost what it had confirmed: a failover, a restart
+	Replayed      uint64 // keys whose invalidation was repeated because of that
 	BreakerOpened uint64 // times that reads were kept from a Redis that did not answer them
 }
 
@@ -50,7 +52,7 @@ func (c *Cache[V]) Stats() Stats {
 		Sets: n.sets.Load(), Invalidated: n.invalidated.Load(), Received: n.received.Load(),
 		Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(),
 		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),
-		BreakerOpened: c.breaker.opened.Load(),
+		ServerChanges: n.moves.Load(), Replayed: n.replayed.Load(), BreakerOpened: c.breaker.opened.Load(),
 	}
 }
 
@@ -59,7 +61,8 @@ type Health struct {
 	// LocalTrusted says that this instance has proven within MaxStaleness that it hears invalidations. If not, L1 serves
 	// only what was loaded within MaxStaleness.
 	LocalTrusted bool
-	// RemoteTrusted says that Redis took a heartbeat within MaxStaleness. If not, values are loaded and not stored in Redis.
+	// RemoteTrusted says that Redis took a heartbeat within MaxStaleness, and did not take over from another one within
+	// MaxStaleness before. If not, values are loaded and not stored in Redis.
 	RemoteTrusted bool
 	// BreakerOpen says that Redis does not answer reads although it takes heartbeats, and is left alone but for a probe.
 	BreakerOpen bool

@@ -59,18 +59,22 @@ func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, ttl time
 	}
 	// A Set that is delayed in the network can run long after its caller was told that it failed. Past this time it only
 	// invalidates, and the repeated invalidation below waits for this time: so it cannot be overtaken by what it undoes.
+	// Both are in whole milliseconds, so that the last one counts as late.
+	notAfter := t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1
 	latest := time.Now().Add(c.opts.RedisTimeout)
-	notAfter := now + c.opts.RedisTimeout.Milliseconds()
 	message := pubsub.Message{Op: pubsub.Invalidate, Sender: c.bus.id(), Keys: []string{key}}.Encode()
 
 	c.count.sets.Add(1)
 	c.evict(key)
 	callCtx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
+	moves := c.journal.begin()
 	_, err = c.writes.Set(callCtx, key, bytes, ttl, t.epoch, notAfter, message)
 	if err != nil {
 		c.redisFailed("set", err)
 		c.pending.add([]string{key}, latest)
+	} else {
+		c.confirmed(moves, []string{key})
 	}
 	c.evict(key) // the one that counts: see Invalidate
 	if err != nil {
@@ -146,7 +150,21 @@ func (c *Cache[V]) invalidateRemote(ctx context.Context, keys []string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
 	m := pubsub.Message{Op: pubsub.Invalidate, Sender: c.bus.id(), Keys: keys}
-	return c.writes.Invalidate(ctx, keys, m.Encode())
+	moves := c.journal.begin()
+	err := c.writes.Invalidate(ctx, keys, m.Encode())
+	if err == nil {
+		c.confirmed(moves, keys)
+	}
+	return err
+}
+
+// confirmed takes note of what Redis has confirmed, for the case that this Redis is lost. Where that has happened already,
+// while the confirmation was on its way, it is to be repeated.
+func (c *Cache[V]) confirmed(moves uint64, keys []string) {
+	if !c.journal.add(moves, keys) {
+		c.count.replayed.Add(uint64(len(keys)))
+		c.pending.add(keys, time.Now())
+	}
 }
 
 // InvalidateAll drops every entry of this cache from Redis and from every instance, with what Invalidate promises for one.
@@ -173,7 +191,12 @@ func (c *Cache[V]) InvalidateAll(ctx context.Context) error {
 func (c *Cache[V]) invalidateAllRemote(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
-	return c.writes.InvalidateAll(ctx, pubsub.Message{Op: pubsub.All, Sender: c.bus.id()}.Encode())
+	moves := c.journal.begin()
+	err := c.writes.InvalidateAll(ctx, pubsub.Message{Op: pubsub.All, Sender: c.bus.id()}.Encode())
+	if err == nil && !c.journal.addAll(moves) {
+		c.pending.addAll(time.Now())
+	}
+	return err
 }
 
 // flushOwn makes everything read so far void: L1, the tickets, the flights (which are joined only in the session of their

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,16 +23,24 @@ import (
 // ErrUnsupported is returned for a client that cannot keep the contract, with what to use instead.
 var ErrUnsupported = errors.New("unsupported Redis client")
 
-// failoverAddr is the address in the options of what redis.NewFailoverClient returns.
-const failoverAddr = "FailoverClient"
+const (
+	// maxDialTimeout bounds a dial that runs on in the background after its caller's context has ended.
+	maxDialTimeout = 2 * time.Second
+	// maxAbandoned bounds how many such dials there are: a dialer that hangs, such as one that asks Sentinels which do not
+	// answer, is not asked by more goroutines at once.
+	maxAbandoned = 16
+)
 
-// maxDialTimeout bounds a dial that runs on in the background after its caller's context has ended.
-const maxDialTimeout = 2 * time.Second
+var errAbandoned = errors.New("earlier attempts to connect still hang")
 
-// Derive returns a new client to the server of rdb, or an error that wraps ErrUnsupported. The caller closes it.
+// VerifyFunc looks at a new connection before it is used; an error closes it and is returned to who asked for one.
+type VerifyFunc func(ctx context.Context, cn *redis.Conn) error
+
+// Derive returns a new client to the server of rdb, or an error that wraps ErrUnsupported. The caller closes it. A client
+// for Sentinel gives one whose every new connection leads to who is master then; Reset makes it ask. verify may be nil.
 //
 // Hooks of rdb are not taken over: go-redis does not give them out.
-func Derive(rdb redis.UniversalClient) (*redis.Client, error) {
+func Derive(rdb redis.UniversalClient, verify VerifyFunc) (*Client, error) {
 	c, err := check(rdb)
 	if err != nil {
 		return nil, err
@@ -50,36 +59,65 @@ func Derive(rdb redis.UniversalClient) (*redis.Client, error) {
 	opt.PushNotificationProcessor = nil
 	// A handover that the client does by itself would reconnect the subscription behind our back.
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	dial := opt.Dialer
+	derived := &Client{conns: conns{open: make(map[*conn]struct{})}}
+	derived.AllowBulk(minBulk)
+	dial := patient{dial: opt.Dialer}
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if ctx.Value(noDialKey{}) != nil {
 			return nil, errNoDial
 		}
-		return dialWithin(ctx, dial, network, addr)
+		return derived.conns.dial(ctx, dial.within, network, addr)
 	}
-	return redis.NewClient(&opt), nil
+	opt.OnConnect = both(opt.OnConnect, verify)
+	derived.Client = redis.NewClient(&opt)
+	return derived, nil
+}
+
+func both(first, second VerifyFunc) VerifyFunc {
+	if first == nil || second == nil {
+		if first == nil {
+			return second
+		}
+		return first
+	}
+	return func(ctx context.Context, cn *redis.Conn) error {
+		if err := first(ctx, cn); err != nil {
+			return err
+		}
+		return second(ctx, cn)
+	}
 }
 
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// dialWithin returns when ctx ends also if the dialer does not look at it, as go-redis' own does not during a TLS
-// handshake. What such a dialer brings later is closed; it has a limit of its own, and the callers here dial one at a time
-// or within the pool's bound.
-func dialWithin(ctx context.Context, dial dialFunc, network, addr string) (net.Conn, error) {
+// patient is a dialer with the dials that it has given up on.
+type patient struct {
+	dial      dialFunc
+	abandoned atomic.Int64
+}
+
+// within returns when ctx ends also if the dialer does not look at it, as go-redis' own does not during a TLS
+// handshake. What such a dialer brings later is closed.
+func (p *patient) within(ctx context.Context, network, addr string) (net.Conn, error) {
+	if p.abandoned.Load() >= maxAbandoned {
+		return nil, errAbandoned
+	}
 	type dialled struct {
 		conn net.Conn
 		err  error
 	}
 	done := make(chan dialled, 1)
 	go func() {
-		conn, err := dial(ctx, network, addr)
+		conn, err := p.dial(ctx, network, addr)
 		done <- dialled{conn, err}
 	}()
 	select {
 	case d := <-done:
 		return d.conn, d.err
 	case <-ctx.Done():
+		p.abandoned.Add(1)
 		go func() {
+			defer p.abandoned.Add(-1)
 			if d := <-done; d.err == nil {
 				_ = d.conn.Close()
 			}
@@ -99,10 +137,6 @@ func check(rdb redis.UniversalClient) (*redis.Client, error) {
 		if o := c.Options(); o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
 			return nil, fmt.Errorf("%w: its client-side cache answers reads with values that may be old; "+
 				"leave ClientSideCacheConfig and ClientSideCache unset", ErrUnsupported)
-		}
-		if c.Options().Addr == failoverAddr {
-			return nil, fmt.Errorf("%w: a client for Sentinel: connections derived from it do not follow a failover yet; "+
-				"use *redis.Client for one server", ErrUnsupported)
 		}
 		return c, nil
 	case *redis.ClusterClient:

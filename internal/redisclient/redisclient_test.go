@@ -37,9 +37,9 @@ func given(t *testing.T, opt redis.Options) *redis.Client {
 	return rdb
 }
 
-func derive(t *testing.T, rdb redis.UniversalClient) *redis.Client {
+func derive(t *testing.T, rdb redis.UniversalClient) *redisclient.Client {
 	t.Helper()
-	d, err := redisclient.Derive(rdb)
+	d, err := redisclient.Derive(rdb, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = d.Close() })
 	return d
@@ -161,7 +161,7 @@ func TestDeriveRefusesWhatCannotKeepTheContract(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d, err := redisclient.Derive(tc.rdb)
+			d, err := redisclient.Derive(tc.rdb, nil)
 			require.ErrorIs(t, err, redisclient.ErrUnsupported)
 			require.ErrorContains(t, err, tc.says)
 			require.Nil(t, d)
@@ -288,7 +288,7 @@ func TestGivenClientStaysOpenAndItsOwn(t *testing.T) {
 	m := miniredis.RunT(t)
 	var l limiter
 	rdb := given(t, redis.Options{Addr: m.Addr(), Limiter: &l})
-	d, err := redisclient.Derive(rdb)
+	d, err := redisclient.Derive(rdb, nil)
 	require.NoError(t, err)
 	require.NoError(t, d.Ping(t.Context()).Err())
 	require.Zero(t, l.asked.Load(), "the limiter is the owner's")
@@ -320,7 +320,7 @@ func TestConcurrentDerive(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			d, err := redisclient.Derive(rdb)
+			d, err := redisclient.Derive(rdb, nil)
 			if err == nil {
 				err = errors.Join(d.Ping(context.Background()).Err(), rdb.Ping(context.Background()).Err(), d.Close())
 			}
@@ -609,14 +609,101 @@ func newSentinel(t *testing.T, master string) *sentinel {
 	return s
 }
 
-func TestAClientForSentinelIsRefused(t *testing.T) {
+func TestAClientForSentinelFollowsTheMasterAfterAReset(t *testing.T) {
 	t.Parallel()
-	m := miniredis.RunT(t)
-	s := newSentinel(t, m.Addr())
+	first, second := miniredis.RunT(t), miniredis.RunT(t)
+	require.NoError(t, first.Set("who", "first"))
+	require.NoError(t, second.Set("who", "second"))
+	s := newSentinel(t, first.Addr())
 	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: []string{s.Addr()}})
 	t.Cleanup(func() { _ = rdb.Close() })
-	require.NoError(t, rdb.Ping(t.Context()).Err())
-	_, err := redisclient.Derive(rdb)
-	require.ErrorIs(t, err, redisclient.ErrUnsupported)
-	require.ErrorContains(t, err, "Sentinel")
+	d := derive(t, rdb)
+	require.Equal(t, "first", d.Get(t.Context(), "who").Val())
+
+	address := second.Addr()
+	s.master.Store(&address)
+	require.Equal(t, "first", d.Get(t.Context(), "who").Val(), "an open connection stays where it is")
+	d.Reset()
+	require.Equal(t, "second", d.Get(t.Context(), "who").Val())
+}
+
+func TestResetEndsCallsAndSubscriptionsAndNothingElse(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	l := &line{}
+	d := derive(t, given(t, redis.Options{Addr: m.Addr(), Dialer: l.Dial}))
+	ps := d.Subscribe(t.Context(), "c")
+	t.Cleanup(func() { _ = ps.Close() })
+	_, err := ps.Receive(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, d.Set(t.Context(), "k", "v", 0).Err())
+
+	d.Reset()
+	_, err = ps.ReceiveTimeout(redisclient.WithoutDial(t.Context()), patience)
+	require.Error(t, err)
+	for range 20 {
+		require.Equal(t, "v", d.Get(t.Context(), "k").Val(), "a pooled connection that was closed is not handed out")
+	}
+}
+
+func TestResetReachesAConnectionThatIsBeingDialled(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	dialling, let := make(chan struct{}), make(chan struct{})
+	var dials atomic.Int64
+	d := derive(t, given(t, redis.Options{Addr: m.Addr(), Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			close(dialling)
+			<-let
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}}))
+	failed := make(chan error, 1)
+	go func() { failed <- d.Ping(t.Context()).Err() }()
+	<-dialling
+	d.Reset()
+	close(let)
+	require.ErrorContains(t, <-failed, "reset")
+	require.NoError(t, d.Ping(t.Context()).Err())
+}
+
+func TestVerifyRefusesConnections(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	var connected, verified atomic.Int64
+	refuse := errors.New("not this one")
+	rdb := given(t, redis.Options{Addr: m.Addr(), OnConnect: func(context.Context, *redis.Conn) error {
+		connected.Add(1)
+		return nil
+	}})
+	d, err := redisclient.Derive(rdb, func(ctx context.Context, cn *redis.Conn) error {
+		if verified.Add(1) == 1 {
+			return refuse
+		}
+		return cn.Ping(ctx).Err()
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = d.Close() })
+	require.ErrorIs(t, d.Ping(t.Context()).Err(), refuse)
+	require.NoError(t, d.Ping(t.Context()).Err())
+	require.EqualValues(t, 2, connected.Load(), "the owner's own hook runs as well")
+}
+
+// A dialer that hangs, whatever its context says, is not asked again and again.
+func TestDialsThatHangAreBounded(t *testing.T) {
+	t.Parallel()
+	let := make(chan struct{})
+	defer close(let)
+	var dials atomic.Int64
+	d := derive(t, given(t, redis.Options{Addr: "nowhere:1", PoolSize: 100, Dialer: func(context.Context, string, string) (net.Conn, error) {
+		dials.Add(1)
+		<-let
+		return nil, errors.New("nobody there")
+	}, DialTimeout: time.Millisecond}))
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		return strings.Contains(d.Ping(ctx).Err().Error(), "still hang")
+	}, patience, time.Millisecond)
+	require.LessOrEqual(t, dials.Load(), int64(32))
 }

@@ -1,23 +1,73 @@
--- beat.lua: proves that this server takes writes and that what it publishes arrives, and reports the topics' versions.
--- KEYS[1]  -> a key that does not exist: deleting it is a write that needs no memory, so a replica, a demoted master and an
+-- beat.lua: proves that this server takes writes and that what it publishes arrives, and reports the topics' versions, which
+-- it replaces where this server may have lost writes.
+-- KEYS[1] -> a key that does not exist: deleting it is a write that needs no memory, so a replica, a demoted master and an
 --             isolated one (min-replicas-to-write) refuse it, and a full one does not
--- KEYS[2..] -> the topics' version keys, STRING
+-- KEYS[2..] -> the topics' version keys, STRING "<16 hex digits>:<replication id that it stands under><mark>"; the mark is
+--             "+" for a version made under this id, "=" for one that was taken over from the id before
 -- ARGV[1] -> the instance's private channel   ARGV[2] -> message
--- ARGV[3] -> a random version, for keys that have none   ARGV[4] -> their TTL in ms
--- Output: {now in ms, version of KEYS[2], version of KEYS[3], ...}
+-- ARGV[3] -> a random version, for keys that need one   ARGV[4] -> their TTL in ms
+-- ARGV[5] -> replication id of the server that took this instance's last heartbeat, "" if unknown
+-- ARGV[6] -> that server's replication offset then   ARGV[7] -> its run id
+-- ARGV[8] -> message for the channel of a topic whose version is replaced   ARGV[9..] -> the topics' channels
+-- Output: {now in ms, replication id or "", replication offset, run id, 1 if this is the server of ARGV[5] with another id,
+--          version of KEYS[2], its mark, version of KEYS[3], ...}
 redis.call('DEL', KEYS[1])
 local t = redis.call('TIME')
-local out = {t[1] * 1000 + math.floor(t[2] / 1000)}
+-- A server that does not tell (an ACL, a proxy) is taken as it is.
+local info = redis.pcall('INFO', 'replication')
+if type(info) ~= 'string' then info = '' end
+local id = string.match(info, 'master_replid:(%x+)') or ''
+local offset = tonumber(string.match(info, 'master_repl_offset:(%d+)') or '') or 0
+
+-- Whether the server goes on where the one before it ended, and has everything that it had at this instance's last heartbeat:
+-- a promoted replica does, if the stream had come that far; a restart from an old snapshot does not, nor an empty one.
+-- Whether it is the same process, which makes a new id, with none before it, when its first replica comes.
+local follows, same, run = false, false, ARGV[7]
+if id ~= '' and id ~= ARGV[5] then
+  local server = redis.pcall('INFO', 'server')
+  run = type(server) == 'string' and string.match(server, 'run_id:(%x+)') or ''
+  local former = string.match(info, 'master_replid2:(%x+)') or ''
+  if former == ARGV[5] then
+    follows = (tonumber(string.match(info, 'second_repl_offset:(%-?%d+)') or '') or -1) > tonumber(ARGV[6])
+  elseif run ~= '' and run == ARGV[7] then
+    same = string.find(former, '^0+$') ~= nil
+  end
+end
+
+local out = {t[1] * 1000 + math.floor(t[2] / 1000), id, offset, run, same and 1 or 0}
 for i = 2, #KEYS do
-  local version = redis.pcall('GET', KEYS[i])
-  if type(version) ~= 'string' or #version ~= 16 or string.find(version, '[^0-9a-f]') then
+  local version, under, mark
+  local stored = redis.pcall('GET', KEYS[i])
+  if type(stored) == 'string' then
+    version, under, mark = string.match(stored, '^([0-9a-f]+):([0-9a-f]*)([=+])$')
+  end
+  local lost, moved = false, false
+  if not version or #version ~= 16 then
+    version = false
+  elseif id ~= '' then
+    if under ~= id then
+      moved = under == ARGV[5] and (follows or same)
+      lost = not moved
+    elseif mark == '=' and ARGV[5] ~= '' and ARGV[5] ~= id then
+      -- Another instance, whose last heartbeat was earlier than ours, found that nothing it knew of was lost.
+      lost = not (follows or same)
+    end
+  end
+  if lost or not version then
+    version, mark = ARGV[3], '+'
     redis.call('DEL', KEYS[i])
-    redis.call('SET', KEYS[i], ARGV[3], 'PX', ARGV[4])
-    version = ARGV[3]
+    redis.call('SET', KEYS[i], version .. ':' .. id .. mark, 'PX', ARGV[4])
+    if lost then
+      redis.call('PUBLISH', ARGV[7 + i], ARGV[8])
+    end
+  elseif moved then
+    if follows then mark = '=' end
+    redis.call('SET', KEYS[i], version .. ':' .. id .. mark, 'PX', ARGV[4])
   else
     redis.call('PEXPIRE', KEYS[i], ARGV[4])
   end
-  out[i] = version
+  out[2 + 2 * i] = version
+  out[3 + 2 * i] = mark
 end
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 return out

@@ -1,6 +1,6 @@
 -- acquire.lua: takes the right to load an entry, or answers what is there instead.
 -- KEYS[1] -> tandem:{cache}:k:<key>   HASH
--- KEYS[2] -> tandem:{cache}:epoch     STRING
+-- KEYS[2] -> tandem:{cache}:epoch     STRING, the epoch in 16 hex digits, ":", and what the heartbeat notes there
 -- ARGV[1] -> value's field   ARGV[2] -> lease's field   ARGV[3] -> waiters' field
 -- ARGV[4] -> token, 32 hex digits
 -- ARGV[5] -> lease's TTL in ms
@@ -8,19 +8,23 @@
 --            from whoever holds it; else the SHA-1 of a value that it has seen and cannot use
 -- ARGV[7] -> the caller's private channel, told when the holder is done
 -- ARGV[8] -> a random epoch, in case there is none   ARGV[9] -> the epoch's TTL in ms
+-- ARGV[10] -> the longest value that is one; a longer one is as good as none
 -- Output: {code, epoch, now in ms, value}; code 1 acquired, 2 the value is there, 3 somebody else holds the lease
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local value = redis.pcall('HGET', KEYS[1], ARGV[1])
-if type(value) == 'table' then
+local value = false
+local size = redis.pcall('HSTRLEN', KEYS[1], ARGV[1])
+if type(size) == 'table' then
   -- Another Redis type is under our key. It cannot become an entry, and a load is about to replace it.
   redis.call('DEL', KEYS[1])
-  value = false
+elseif size <= tonumber(ARGV[10]) then
+  value = redis.call('HGET', KEYS[1], ARGV[1])
 end
-local epoch = redis.pcall('GET', KEYS[2])
-if type(epoch) ~= 'string' or #epoch ~= 16 or string.find(epoch, '[^0-9a-f]') then
+local stored = redis.pcall('GET', KEYS[2])
+local epoch = type(stored) == 'string' and string.match(stored, '^([0-9a-f]+):') or ''
+if #epoch ~= 16 then
   redis.call('DEL', KEYS[2])
-  redis.call('SET', KEYS[2], ARGV[8], 'PX', ARGV[9])
+  redis.call('SET', KEYS[2], ARGV[8] .. ':+', 'PX', ARGV[9])
   epoch = ARGV[8]
 end
 if value and (ARGV[6] == '' or (ARGV[6] ~= '*' and redis.sha1hex(value) ~= ARGV[6])) then

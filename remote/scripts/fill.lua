@@ -1,6 +1,6 @@
 -- fill.lua: stores what the lease's holder has loaded, if the lease is still its own, and tells those who wait.
 -- KEYS[1] -> tandem:{cache}:k:<key>   HASH
--- KEYS[2] -> tandem:{cache}:epoch     STRING
+-- KEYS[2] -> tandem:{cache}:epoch     STRING, the epoch in 16 hex digits, ":", and what the heartbeat notes there
 -- ARGV[1] -> value's field   ARGV[2] -> lease's field   ARGV[3] -> waiters' field
 -- ARGV[4] -> token   ARGV[5] -> envelope   ARGV[6] -> TTL in ms, > 0
 -- ARGV[7] -> the epoch that the load began in   ARGV[8] -> message for each waiter's channel
@@ -10,7 +10,8 @@ if type(lease) ~= 'string' or string.sub(lease, -32) ~= ARGV[4] then
   return 0
 end
 local stored = 0
-if redis.pcall('GET', KEYS[2]) == ARGV[7] then
+local epoch = redis.pcall('GET', KEYS[2])
+if type(epoch) == 'string' and string.sub(epoch, 1, 17) == ARGV[7] .. ':' then
   -- The store comes before every other write: a Redis that is out of memory refuses it only as a script's first write.
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
   stored = 1

@@ -1,6 +1,6 @@
 -- set.lua: invalidates an entry as invalidate.lua does, and stores a new value in its place.
 -- KEYS[1] -> tandem:{cache}:k:<key>   HASH
--- KEYS[2] -> tandem:{cache}:epoch     STRING
+-- KEYS[2] -> tandem:{cache}:epoch     STRING, the epoch in 16 hex digits, ":", and what the heartbeat notes there
 -- ARGV[1] -> channel   ARGV[2] -> message
 -- ARGV[3] -> value's field   ARGV[4] -> envelope   ARGV[5] -> TTL in ms, > 0
 -- ARGV[6] -> the epoch that the envelope carries
@@ -9,7 +9,11 @@
 redis.call('UNLINK', KEYS[1])
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 local t = redis.call('TIME')
-if t[1] * 1000 + math.floor(t[2] / 1000) > tonumber(ARGV[7]) or redis.pcall('GET', KEYS[2]) ~= ARGV[6] then
+if t[1] * 1000 + math.floor(t[2] / 1000) > tonumber(ARGV[7]) then
+  return 0
+end
+local epoch = redis.pcall('GET', KEYS[2])
+if type(epoch) ~= 'string' or string.sub(epoch, 1, 17) ~= ARGV[6] .. ':' then
   return 0
 end
 redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -62,6 +63,10 @@ type Options struct {
 	// left as it is. Empty means a temporary directory, removed by Close.
 	Dir string
 
+	// Config, if not empty, is written to a file in Dir that the server is started with and may rewrite. A Sentinel, which
+	// is a server with "--sentinel" in Args, cannot do without.
+	Config string
+
 	// LogLevel is debug, verbose, notice or warning. Empty means notice.
 	LogLevel string
 }
@@ -96,6 +101,11 @@ func Start(opts Options) (*Server, error) {
 		s.ownsDir = true
 		if s.dir, err = os.MkdirTemp("", "redisserver-"); err != nil {
 			return nil, fmt.Errorf("redisserver: %w", err)
+		}
+	}
+	if opts.Config != "" {
+		if err := os.WriteFile(s.configFile(), []byte(opts.Config), 0o600); err != nil {
+			return nil, errors.Join(fmt.Errorf("redisserver: %w", err), s.Close())
 		}
 	}
 	if err := s.startAnywhere(reservePort); err != nil {
@@ -146,12 +156,18 @@ func (s *Server) startLocked() error {
 	return nil
 }
 
+func (s *Server) configFile() string { return filepath.Join(s.dir, "redis.conf") }
+
 func (s *Server) args() []string {
 	level := s.opts.LogLevel
 	if level == "" {
 		level = "notice"
 	}
-	args := []string{
+	var args []string
+	if s.opts.Config != "" {
+		args = append(args, s.configFile()) // before every option
+	}
+	args = append(args,
 		"--bind", loopback,
 		"--port", s.port.String(),
 		"--dir", s.dir,
@@ -159,6 +175,6 @@ func (s *Server) args() []string {
 		"--save", "",
 		"--appendonly", "no",
 		"--loglevel", level,
-	}
+	)
 	return append(args, s.opts.Args...)
 }

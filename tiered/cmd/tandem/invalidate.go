@@ -41,7 +41,7 @@ func setupInvalidate(flags *flag.FlagSet) runFunc {
 			return err
 		}
 		err = server.use(func(rdb *redis.Client, db int) error {
-			inv.store = remote.New(rdb, inv.names, remote.Schema{}, db)
+			inv.store = remote.New(rdb, remote.Options{Keys: inv.names, DB: db})
 			if *all {
 				return inv.dropAll(ctx)
 			}

@@ -86,7 +86,7 @@ func (e *Entry) readHead(ctx context.Context, rdb redis.UniversalClient, keys re
 	if ttl.Val() < 0 {
 		e.TTL = -1
 	}
-	if n, err := remote.ParseEpoch(epoch.Val()); epoch.Err() == nil && err == nil {
+	if n, err := remote.ParseStoredEpoch(epoch.Val()); epoch.Err() == nil && err == nil {
 		e.Epoch, e.epoch = remote.EpochText(n), &n
 	}
 	return nil

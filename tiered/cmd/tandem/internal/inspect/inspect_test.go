@@ -35,7 +35,7 @@ func newRedis(t *testing.T) (*miniredis.Miniredis, *redis.Client) {
 	m.SetTime(at)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
 	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
-	require.NoError(t, m.Set(epochKey, remote.EpochText(7)))
+	require.NoError(t, m.Set(epochKey, remote.EpochText(7)+":+"))
 	return m, rdb
 }
 

@@ -79,7 +79,7 @@ func (s Subject) String() string { return s.channel }
 //
 // It makes a client of its own from rdb, because go-redis would otherwise connect again by itself and hide the gap.
 func Run(ctx context.Context, rdb redis.UniversalClient, s Subject, tell func(Event)) error {
-	client, err := redisclient.Derive(rdb)
+	client, err := redisclient.Derive(rdb, nil)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func Run(ctx context.Context, rdb redis.UniversalClient, s Subject, tell func(Ev
 }
 
 // listen holds one connection until it fails. It reports whether the subscription was confirmed.
-func listen(ctx context.Context, client *redis.Client, s Subject, tell func(Event)) (heard bool, err error) {
+func listen(ctx context.Context, client redis.UniversalClient, s Subject, tell func(Event)) (heard bool, err error) {
 	ps := client.Subscribe(ctx)
 	defer func() { _ = ps.Close() }()
 	// A Receive does not heed the end of its context.

@@ -1,0 +1,103 @@
+package tiered
+
+import (
+	"sync"
+
+	"github.com/tandemcache/tandem/internal/mono"
+)
+
+// journal remembers what this instance has invalidated, with Redis' confirmation, since it sent the last heartbeat that
+// succeeded. A server that takes over has everything from before that heartbeat, or its beat.lua starts a new epoch; what
+// came after may be lost with the old server, and becomes pending again.
+type journal struct {
+	mu      sync.Mutex // protects what follows
+	moves   uint64     // how often another server has taken over
+	records []record   // in the order of their times
+	keys    int
+	bytes   int
+	all     int64 // when everything was invalidated, mono.Never if it was not
+}
+
+type record struct {
+	at   int64 // when Redis had confirmed, by mono
+	keys []string
+}
+
+func newJournal() *journal { return &journal{all: mono.Never} }
+
+// begin is called before an invalidation is sent. Its result is for add or addAll.
+func (j *journal) begin() (moves uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.moves
+}
+
+// add remembers an invalidation that Redis has confirmed. False means that another server has taken over since begin, and
+// take may have been before: the invalidation is to be repeated.
+func (j *journal) add(moves uint64, keys []string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if moves != j.moves {
+		return false
+	}
+	j.records = append(j.records, record{mono.Now(), keys})
+	j.keys += len(keys)
+	j.bytes += sizeOf(keys)
+	if j.keys > maxPendingKeys || j.bytes > maxPendingBytes {
+		j.collapseLocked()
+	}
+	return true
+}
+
+// addAll is add for everything of the cache.
+func (j *journal) addAll(moves uint64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if moves != j.moves {
+		return false
+	}
+	j.collapseLocked()
+	return true
+}
+
+func (j *journal) collapseLocked() {
+	j.all = mono.Now()
+	j.records, j.keys, j.bytes = nil, 0, 0
+}
+
+// trim forgets what was confirmed before a heartbeat was sent that has succeeded.
+func (j *journal) trim(sent int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := 0
+	for n < len(j.records) && j.records[n].at < sent {
+		j.keys -= len(j.records[n].keys)
+		j.bytes -= sizeOf(j.records[n].keys)
+		n++
+	}
+	j.records = append([]record(nil), j.records[n:]...)
+	if j.all < sent {
+		j.all = mono.Never
+	}
+}
+
+// take returns what there is and forgets it: another server has taken over.
+func (j *journal) take() (keys []string, all bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range j.records {
+		keys = append(keys, r.keys...)
+	}
+	all = j.all != mono.Never
+	j.moves++
+	j.records, j.keys, j.bytes, j.all = nil, 0, 0, mono.Never
+	return keys, all
+}
+
+func sizeOf(keys []string) int {
+	n := 0
+	for _, key := range keys {
+		n += len(key)
+	}
+	return n
+}
