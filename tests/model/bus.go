@@ -149,7 +149,7 @@ func (m *Model) sendBeat(s *state, i int) bool {
 	} else if was == continued {
 		m.count(EpochKept)
 	}
-	in.beat = beat{out: 1, epoch: s.redis.epoch, was: was, past: sameLineage, since: s.redis.since}
+	in.beat = beat{out: 1, epoch: s.redis.epoch, was: was, past: sameLineage, kept: 1 - s.redis.renewed}
 	in.beat.graced = bit(in.grace == graceOver)
 	if in.link == alive && !push(in, beatMessage) {
 		in.link = broken
@@ -194,13 +194,10 @@ func (m *Model) beatReply(s *state, i int) bool {
 	if in.grace == graceOver && b.graced != 0 {
 		in.grace = 0
 	}
-	switch b.was {
-	case newcomer:
-		if b.since < m.MaxStaleness && !m.Without.has(NewcomerGrace) {
-			m.beginGrace(in, m.MaxStaleness-min(b.since+b.age, m.MaxStaleness))
-		}
-	case continued, interrupted:
-		m.beginGrace(in, m.MaxStaleness)
+	if b.kept != 0 && (b.was == continued || b.was == interrupted || b.was == newcomer && !m.Without.has(NewcomerGrace)) {
+		m.beginGrace(in)
+	}
+	if b.was == continued || b.was == interrupted {
 		m.newLineage(s, i)
 	}
 	if in.journal == beforeSent || m.Without.has(JournalUntilSent) {
@@ -215,17 +212,10 @@ func (m *Model) beatReply(s *state, i int) bool {
 	return true
 }
 
-// beginGrace keeps L2 shut for some ticks, and after them until the answer to a heartbeat that was sent after them.
-func (m *Model) beginGrace(in *instance, ticks uint8) {
-	switch {
-	case m.Without.has(Grace):
-	case m.Without.has(BeatAfterGrace):
-		in.grace = ticks + graceOver
-		if ticks == 0 {
-			in.grace = 0
-		}
-	default:
-		in.grace = ticks + graceOver
+// beginGrace keeps L2 shut for MaxStaleness, and then until the answer to a heartbeat that was sent after it.
+func (m *Model) beginGrace(in *instance) {
+	if !m.Without.has(Grace) {
+		in.grace = m.MaxStaleness + graceOver
 	}
 }
 

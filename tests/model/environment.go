@@ -82,7 +82,6 @@ func (m *Model) tick(s *state) bool {
 	for w := range m.Writes {
 		m.ageWrite(s, w)
 	}
-	m.grow(&s.redis.since)
 	m.grow(&s.stray.age)
 	if s.stray.what != straySet {
 		s.stray.age = 0

@@ -69,7 +69,7 @@ func New(c Config, reached *[situations]uint64) *Model {
 // starting up adds is reached by a crash.
 func (m *Model) initial() state {
 	var s state
-	s.redis = dataset{val: none, epoch: 1, marked: 1, since: m.MaxStaleness + 1}
+	s.redis = dataset{val: none, epoch: 1, marked: 1, renewed: 1}
 	if m.Warm {
 		s.redis.val, s.redis.valEpoch = 0, s.redis.epoch
 	}
@@ -91,7 +91,7 @@ func (m *Model) initial() state {
 
 // snapshot is what a replica has of d: whatever it says of lineages is of another server.
 func snapshot(d dataset) dataset {
-	d.marked, d.renewed, d.since = 0, 0, 0
+	d.marked, d.renewed = 0, 0
 	return d
 }
 

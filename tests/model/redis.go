@@ -32,11 +32,9 @@ type dataset struct {
 	expired  uint8 // the lease
 	epoch    epoch
 
-	// marked says that the epoch is known to stand under the server's present replid, renewed that it was made under it, and
-	// since how long ago that was found out.
+	// marked says that the epoch is known to stand under the server's present replication id, renewed that it was made under it.
 	marked  uint8
 	renewed uint8
-	since   uint8
 
 	// done is no part of Redis: the last write whose invalidation has been executed here.
 	done version
@@ -146,23 +144,23 @@ const (
 )
 
 // beat is beat.lua: it reports whether the epoch was replaced, which the script publishes.
-func (d *dataset) beat(h history, without mutations) (renewed bool) {
-	if d.epoch == 0 {
-		d.epoch = fresh
-	}
+func (d *dataset) beat(h history, without mutations) (replaced bool) {
 	if h == interrupted && without.has(OffsetTest) {
 		h = continued
 	}
 	switch {
-	case d.marked == 0 && (h == continued || h == sameLineage):
-		d.marked, d.renewed, d.since = 1, 0, 0
+	case d.epoch == 0:
+		d.epoch, d.marked, d.renewed = fresh, 1, 1
+		return false
+	case d.marked == 0 && h == continued:
+		d.marked, d.renewed = 1, 0
 		return false
 	case d.marked == 0:
 	case h == interrupted && d.renewed == 0 && !without.has(SecondOpinion):
 	default:
 		return false
 	}
-	d.marked, d.renewed, d.since = 1, 1, 0
+	d.marked, d.renewed = 1, 1
 	if without.has(Renewal) {
 		return false
 	}

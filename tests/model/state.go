@@ -72,7 +72,7 @@ type beat struct {
 	was    history // of the heartbeat before it: the lineage has changed unless it is sameLineage
 	past   history
 	synced uint8
-	since  uint8
+	kept   uint8 // the epoch stood already under the replication id before
 	graced uint8 // sent after the grace
 }
 
@@ -227,9 +227,6 @@ func (s *state) bytes() []byte {
 // normalize gives states that behave alike one form: epochs are numbered as they occur, what nobody reads is zero.
 func (m *Model) normalize(s *state) {
 	s.old = dataset{val: s.old.val, valEpoch: s.old.valEpoch, epoch: s.old.epoch} // it is read, no more
-	if m.Crashes == 0 && m.Newcomers == "" {
-		s.redis.since = 0
-	}
 	if s.stalled == 0 {
 		for i := range m.Instances {
 			s.inst[i].synced, s.inst[i].beat.synced = 0, 0
@@ -246,9 +243,6 @@ func (m *Model) normalize(s *state) {
 			s.inst[i].journal = nothing
 		}
 		m.normalizeInstance(&s.inst[i])
-	}
-	if s.redis.marked != 0 && s.redis.since > m.MaxStaleness {
-		s.redis.since = m.MaxStaleness + 1
 	}
 	var names epochNames
 	names.dataset(&s.redis)
@@ -347,7 +341,7 @@ func (m *Model) sets() bool {
 // normalizeWriter is for an instance that does not read.
 func (m *Model) normalizeWriter(in *instance) {
 	in.sent, in.failed, in.shut, in.doubt, in.grace, in.proof = 0, 0, 0, 0, 0, 0
-	in.beat.age, in.beat.shut, in.beat.doubt, in.beat.graced, in.beat.since = 0, 0, 0, 0, 0
+	in.beat.age, in.beat.shut, in.beat.doubt, in.beat.graced, in.beat.kept = 0, 0, 0, 0, 0
 	in.data = toMaster
 	if !m.sets() {
 		in.epoch, in.beat.epoch = 0, 0
