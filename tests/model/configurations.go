@@ -38,7 +38,7 @@ func Full() []Config {
 		{Name: "leases, 3 instances", Instances: 3, Readers: "ABC", Flights: 1, MaxStaleness: 1, Writes: oneInvalidate, Starts: 3, Leases: 1},
 		{Name: "leases, larger", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: oneInvalidate, Starts: 3, Refreshes: 1, Leases: 1, Trips: 1},
 		{Name: "flights, larger", Instances: 1, Readers: "A", Flights: 2, MaxStaleness: 1, Writes: oneInvalidate, Starts: 3, Refreshes: 1, Evictions: 1, Leases: 1, Trips: 2},
-		{Name: "set, larger", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: oneSet, Warm: true, Ticks: 2, Starts: 2, Trips: 2},
+		{Name: "set, larger", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: oneSet, Warm: true, Ticks: 2, Starts: 2, Trips: 1},
 		{Name: "two invalidations", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: []Write{{0, Invalidate}, {1, Invalidate}}, Starts: 3, Leases: 1},
 		{Name: "two writes, larger", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: setThenOther, Ticks: 2, Starts: 2, Trips: 1},
 		{Name: "bound, larger", Instances: 2, Readers: "B", Flights: 2, MaxStaleness: 2, Writes: oneInvalidate, Warm: true, Ticks: 5, Starts: 2, Deaths: 1, SlowBeats: 1},

@@ -2,5 +2,5 @@ package model
 
 // underRace are the configurations that are explored under the race detector as well.
 var underRace = map[string]bool{
-	"leases": true, "flights": true, "strays": true, "all": true, "bound, all": true, "slow hit": true, "restart": true,
+	"leases": true, "flights": true, "strays": true, "all": true,
 }
