@@ -60,7 +60,7 @@ func (m *Model) opening(in *instance) gateState {
 	switch {
 	case in.failed != 0 && !m.Without.has(GateFailure):
 		return closed
-	case in.shut != 0 && !(m.Without.has(GateShut) && in.epoch != 0):
+	case in.shut != 0 && (!m.Without.has(GateShut) || in.epoch == 0):
 		return waiting
 	case in.grace > 0:
 		return closed

@@ -5,6 +5,7 @@ import "strings"
 // Kind is what a write is.
 type Kind uint8
 
+// The kinds of writes are the methods of tiered.Cache.
 const (
 	Invalidate Kind = iota
 	Set

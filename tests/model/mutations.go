@@ -5,6 +5,7 @@ import "math/bits"
 // mutations is a set of mechanisms that are taken out. Each constant names what is missing.
 type mutations uint64
 
+// The mechanisms, each with what happens without it.
 const (
 	StripeCompare    mutations = 1 << iota // L1 does not compare the ticket's version
 	EarlyTicket                            // the ticket is taken when the value is stored

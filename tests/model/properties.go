@@ -70,6 +70,7 @@ func (m *Model) check(s *state) {
 // situation is something that a run must have come to, or it proves nothing.
 type situation uint8
 
+// The situations; situationNames says what they are.
 const (
 	Filled situation = iota
 	Refused

@@ -5,9 +5,11 @@ import "strings"
 // Action is what a step does; its instance, and its flight or write, are in the Step.
 type Action uint8
 
+// The actions: time; Get and Refresh; a hit, reading by reading; Set, Invalidate and InvalidateAll; the bus; the environment.
+// doc.go says which function each stands for, actionNames what it is called in a counterexample.
 const (
 	Tick Action = iota
-	// Get and Refresh.
+
 	Start
 	Refresh
 	Join
@@ -26,11 +28,12 @@ const (
 	FillUnheard
 	FillStrays
 	Finish
+
 	HitFind
 	HitSecond
 	HitThird
 	HitLast
-	// Set, Invalidate, InvalidateAll.
+
 	Begin
 	Execute
 	Return
@@ -40,7 +43,7 @@ const (
 	Repeat
 	Confirm
 	StrayRuns
-	// The bus.
+
 	Deliver
 	Beat
 	BeatSent
@@ -49,7 +52,7 @@ const (
 	Connect
 	Notice
 	Ping
-	// The environment.
+
 	Die
 	Crash
 	Stall
