@@ -56,10 +56,16 @@ func queued(in *instance, x message) bool {
 	return false
 }
 
+// nobody is the sender of a message that is nobody's own.
+const nobody = -1
+
 // publish hands a message to every subscriber that Redis knows. It closes the connection of one that does not read.
-func (m *Model) publish(s *state, x message) {
+func (m *Model) publish(s *state, x message, from int) {
 	for i := range m.Instances {
 		in := &s.inst[i]
+		if i == from && m.Without.has(OwnMessages) {
+			continue
+		}
 		if in.link == alive && !push(in, x) {
 			in.link = broken
 		}
@@ -143,7 +149,7 @@ func (m *Model) sendBeat(s *state, i int) bool {
 	was := in.past
 	replaced := s.redis.beat(was, m.Without)
 	if replaced {
-		m.publish(s, allMessage)
+		m.publish(s, allMessage, nobody)
 		m.restore(s)
 		m.count(EpochRenewed)
 	} else if was == continued {

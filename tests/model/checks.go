@@ -57,13 +57,11 @@ var caught = []check{
 // redundant are those without which it holds all the same; doc.go says what they are for.
 var redundant = []check{
 	{without: FirstEviction, config: "flights"},
-	{without: FirstEviction, config: "all"},
-	{without: FlushOnEnd, config: "bound"},
 	{without: FlushOnEnd, config: "bound, all"},
 	{without: OwnMessages, config: "flights"},
-	{without: OwnMessages, config: "two writes"},
+	{without: OwnMessages, config: "strays"},
+	{without: OwnMessages, config: "all"},
 	{without: ClockAfterProof, config: "slow hit"},
-	{without: EpochInFill, config: "all"},
 	{without: EpochInFill, config: "bound, all"},
 }
 

@@ -42,7 +42,7 @@ func (m *Model) begin(s *state, w int) bool {
 	}
 	in.journal = sinceBeat
 	if m.Without.has(OneScript) {
-		m.publish(s, m.messageOf(w))
+		m.publish(s, m.messageOf(w), int(m.Writes[w].By))
 	}
 	if !m.Without.has(FirstEviction) {
 		m.evictFor(s, w)
@@ -108,7 +108,7 @@ func (m *Model) runWrite(s *state, k Kind, w int, of epoch, age uint8) {
 		}
 	}
 	if !m.Without.has(OneScript) {
-		m.publish(s, m.messageOf(w))
+		m.publish(s, m.messageOf(w), int(m.Writes[w].By))
 	}
 }
 
@@ -212,10 +212,10 @@ func (m *Model) repeat(s *state, i int) bool {
 	d.done = max(d.done, m.versionOf(last))
 	if k == InvalidateAll {
 		d.invalidateAll()
-		m.publish(s, allMessage)
+		m.publish(s, allMessage, i)
 	} else {
 		d.invalidate(m.Without)
-		m.publish(s, evictMessage)
+		m.publish(s, evictMessage, i)
 	}
 	in.retried = 1
 	m.count(Repeated)
