@@ -203,8 +203,12 @@ func (m *Model) beatReply(s *state, i int) bool {
 	if b.kept != 0 && (b.was == continued || b.was == interrupted || b.was == newcomer && !m.Without.has(NewcomerGrace)) {
 		m.beginGrace(in)
 	}
-	if b.was == continued || b.was == interrupted {
+	switch {
+	case b.was == continued || b.was == interrupted:
 		m.newLineage(s, i)
+	case b.was == newcomer && !m.Without.has(NewcomerJournal):
+		// What it wrote before its first heartbeat may have gone to a server before this one.
+		m.replay(s, i)
 	}
 	if in.journal == beforeSent || m.Without.has(JournalUntilSent) {
 		in.journal = nothing
@@ -227,6 +231,14 @@ func (m *Model) beginGrace(in *instance) {
 
 // newLineage is what an instance does that finds itself under another replid than before.
 func (m *Model) newLineage(s *state, i int) {
+	m.replay(s, i)
+	if !m.Without.has(Reset) {
+		m.reset(s, i)
+	}
+}
+
+// replay makes pending what the journal holds, and what is under way.
+func (m *Model) replay(s *state, i int) {
 	in := &s.inst[i]
 	underway := m.writing(s, i) && !m.Without.has(JournalUnderway)
 	if (in.journal != nothing || underway) && !m.Without.has(Journal) {
@@ -236,9 +248,6 @@ func (m *Model) newLineage(s *state, i int) {
 	in.journal = nothing
 	if underway {
 		in.journal = sinceBeat
-	}
-	if !m.Without.has(Reset) {
-		m.reset(s, i)
 	}
 }
 

@@ -46,6 +46,7 @@ var caught = []check{
 	{without: Journal, config: "failover, own"},
 	{without: JournalUntilSent, config: "failover, own", adapt: func(c *Config) { c.SlowBeats = 1 }},
 	{without: JournalUnderway, config: "failover, own"},
+	{without: NewcomerJournal, config: "newcomer", adapt: func(c *Config) { c.Newcomers = "A" }},
 	{without: Renewal, config: "restart"},
 	{without: OffsetTest, config: "failover, own"},
 	{without: SecondOpinion, config: "failover"},

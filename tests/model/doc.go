@@ -72,6 +72,7 @@
 //     opened it.
 //   - BeatAfterGrace: the heartbeat that opens the gate after the grace should have been sent after it.
 //   - ReadInLineage: what a GET returns should be dropped if the server has changed since the flight looked at the gate.
+//   - NewcomerJournal: the first good heartbeat should repeat what was confirmed before it, for want of knowing by which server.
 //   - JoinDoubted: a flight that looked at a gate in doubt should not be joined on the strength of a younger proof.
 //
 // # Redundant mechanisms

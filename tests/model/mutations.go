@@ -49,6 +49,7 @@ const (
 	Journal                                // what a failover may have undone is not repeated
 	JournalUntilSent                       // ... not what came after the heartbeat was sent and before it came back
 	JournalUnderway                        // ... not what was under way when it was sent
+	NewcomerJournal                        // ... not what was written before the first heartbeat
 	Renewal                                // the epoch is kept whatever is missing
 	OffsetTest                             // ... if the replid continues the old one, whatever offset it had
 	SecondOpinion                          // who misses something believes the one who was first to find nothing missing
@@ -63,7 +64,7 @@ var mutationNames = [...]string{
 	"ProofAtSending", "WriteAsProof", "HitOrder", "ClockAfterProof", "TokenInFill", "OwnTokenInFill", "TokenInRefresh",
 	"EpochInFill", "OwnerInRenewal", "LeaseDeletion", "OneScript", "JoinVersion", "JoinAge", "JoinSession", "JoinDoubted", "FirstEviction",
 	"SecondEviction", "LateSetRefused", "RetryAfterSet", "Retry", "PendingBypass", "GateBound", "GateFailure", "GateShut",
-	"GateDoubt", "TicketOfGate", "TicketAtLook", "CheckedControl", "CheckedDial", "ReadInLineage", "Reset", "Journal", "JournalUntilSent", "JournalUnderway", "Renewal",
+	"GateDoubt", "TicketOfGate", "TicketAtLook", "CheckedControl", "CheckedDial", "ReadInLineage", "Reset", "Journal", "JournalUntilSent", "JournalUnderway", "NewcomerJournal", "Renewal",
 	"OffsetTest", "SecondOpinion", "Grace", "BeatAfterGrace", "NewcomerGrace",
 }
 
