@@ -12,7 +12,7 @@ import (
 const keptMark = "="
 
 // patienceWithout is how many heartbeats in a row a master may refuse for want of its replicas before it is left: they are
-// often only late.
+// often only late. If nobody else has taken its place by then, twice as many, and so on.
 const patienceWithout = 3
 
 // origin is whom a heartbeat has reached.
@@ -135,7 +135,8 @@ func leave(err error, failing int) bool {
 	case strings.Contains(text, "READONLY "), strings.Contains(text, "MASTERDOWN "):
 		return true
 	case strings.Contains(text, "NOREPLICAS "):
-		return failing%patienceWithout == 0
+		n := failing / patienceWithout
+		return failing%patienceWithout == 0 && n&(n-1) == 0
 	}
 	return false
 }

@@ -274,9 +274,13 @@ func TestWhenToDialAnew(t *testing.T) {
 	}
 	require.True(t, leave(errors.New("connection refused"), 1))
 	noReplicas := replyError("NOREPLICAS Not enough good replicas to write.")
-	require.False(t, leave(noReplicas, 2))
-	require.True(t, leave(noReplicas, 3))
-	require.False(t, leave(noReplicas, 4))
+	var left []int
+	for failing := 1; failing < 30; failing++ {
+		if leave(noReplicas, failing) {
+			left = append(left, failing)
+		}
+	}
+	require.Equal(t, []int{3, 6, 12, 24}, left)
 }
 
 // Connections that were made while nobody knew the server are made again if some led to another one.

@@ -50,6 +50,7 @@ func (c *Cache[V]) fly(f *flight[V]) {
 func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
 	b := newBudget(c.opts.RedisTimeout)
 	o := c.awaitGate(f.ctx, b)
+	c.flights.believe(f, o)
 	switch {
 	case c.pending.has(f.key):
 		// An invalidation of ours has not reached Redis: what is there may be what it should have deleted.

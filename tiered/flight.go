@@ -115,6 +115,22 @@ func (f *flights[V]) detach(key string) {
 	}
 }
 
+// believe makes n as old as the heartbeat on whose word it reads L2, which may have been sent before it started: an epoch
+// that ended in between would else be served, in L1 and to who joins, for longer than MaxStaleness. While that word is in
+// doubt, nobody joins: a younger proof would vouch for what it does not cover.
+func (f *flights[V]) believe(n *flight[V], o opening) {
+	if !o.open {
+		return
+	}
+	s := f.shard(n.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.ticket = n.ticket.NotAfter(o.sent)
+	if l := s.lanes[n.key]; !o.keep && l.newest == n {
+		l.newest = nil
+	}
+}
+
 // finish hands out the flight's result, and starts the one that was queued behind it.
 //
 // It leaves the lane first: a Get that comes after another has had the result must not find it there, or a loader's error

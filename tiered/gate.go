@@ -25,7 +25,7 @@ type gate struct {
 	failed   error      // of the last heartbeat, nil if it succeeded
 	closed   int64      // a heartbeat sent before this is not believed: an epoch of our own making is newer than it
 	cautious int64      // with a heartbeat sent before this, what L2 says may be returned and not kept
-	grace    int64      // not open before this
+	grace    int64      // a heartbeat sent before this does not open it
 	moves    uint64     // how often a server has taken over
 	changed  chan struct{}
 }
@@ -106,7 +106,8 @@ func (g *gate) look() opening {
 		return o
 	}
 	now := mono.Now()
-	o.open = now-g.last.sent <= g.bound && now >= g.grace
+	// Sent after the grace: until its end another instance may find that the server lacks something, and start a new epoch.
+	o.open = now-g.last.sent <= g.bound && g.last.sent >= g.grace
 	o.keep = g.last.sent > g.cautious
 	return o
 }

@@ -111,6 +111,13 @@ func TestGateWaitsUntilAllCouldRepeatWhatAServerMayHaveLost(t *testing.T) {
 		require.Nil(t, o.wait, "nobody waits for it")
 		time.Sleep(1)
 		require.True(t, beat(g, false, true).open)
+
+		require.False(t, beat(g, true, true).open, "again")
+		time.Sleep(bound - 1)
+		b := goodBeat(mono.Now(), epochA)
+		time.Sleep(1)
+		g.report(b)
+		require.False(t, g.look().open, "a heartbeat sent before does not know what another instance has found since")
 		require.True(t, beat(g, true, false).open, "of a new epoch nothing is old")
 
 		require.False(t, beat(newGate(bound), false, true).open, "an instance that is new cannot know")

@@ -64,10 +64,11 @@ func (l listener[V]) flush() {
 // Beat opens or closes L2. What has to be repeated on a server that is new is pending before L2 opens, so that this
 // instance does not read there what it has invalidated.
 func (l listener[V]) Beat(b pubsub.BeatReport) {
+	_, known := l.c.gate.known()
 	switch {
 	case b.Err != nil:
-	case b.Moved:
-		l.c.moved()
+	case b.Moved || !known: // what was confirmed before the first heartbeat, nobody knows by which server
+		l.c.moved(b.Moved)
 	default:
 		l.c.journal.trim(b.Sent)
 	}

@@ -63,18 +63,6 @@
 // until the model follows. The gate, joining, the journal and the lineage are not exported by tiered and pubsub: whoever
 // changes gate.go, flight.go, pending.go or beat.lua changes bus.go, flights.go, writes.go or redis.go here.
 //
-// # Where production code relies on its pace
-//
-// The model has these because it needs them; in production code they are missing or partial, and what keeps them from mattering
-// is that heartbeats are answered, or fail, well within MaxStaleness:
-//
-//   - TicketAtLook: a flight's ticket is taken before it waits for the gate, and should then count as old as the heartbeat that
-//     opened it.
-//   - BeatAfterGrace: the heartbeat that opens the gate after the grace should have been sent after it.
-//   - ReadInLineage: what a GET returns should be dropped if the server has changed since the flight looked at the gate.
-//   - NewcomerJournal: the first good heartbeat should repeat what was confirmed before it, for want of knowing by which server.
-//   - JoinDoubted: a flight that looked at a gate in doubt should not be joined on the strength of a younger proof.
-//
 // # Redundant mechanisms
 //
 // Without these the contract holds all the same, and a test asserts it:

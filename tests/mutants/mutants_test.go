@@ -178,8 +178,8 @@ var mutants = []mutant{
 	{
 		name: "gate: L2 is believed whatever the heartbeat says",
 		file: "tiered/gate.go",
-		old:  "	o.open = now-g.last.sent <= g.bound && now >= g.grace\n",
-		new:  "	o.open = now >= g.grace\n",
+		old:  "	o.open = now-g.last.sent <= g.bound && g.last.sent >= g.grace\n",
+		new:  "	o.open = now > 0 && g.last.sent >= g.grace\n",
 		pkg:  "./tiered", run: "TestGate",
 	},
 	{
@@ -262,7 +262,7 @@ var mutants = []mutant{
 	{
 		name: "failover: Redis is believed before others could repeat theirs",
 		file: "tiered/gate.go",
-		old:  "&& now >= g.grace\n",
+		old:  "&& g.last.sent >= g.grace\n",
 		new:  "\n",
 		pkg:  "./tiered", run: "TestGateWaits",
 	},

@@ -1,0 +1,70 @@
+package tiered
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/internal/mono"
+)
+
+// waiting is a cache without Redis, so that a ticket's own age counts, with a flight that has started and does nothing.
+func waiting(t *testing.T) (*Cache[int], *flight[int]) {
+	t.Helper()
+	r := newRedis(t)
+	r.Close()
+	c := lazyInstance(t, r, newSource())
+	n := &flight[int]{key: "k", done: make(chan struct{})}
+	c.flights.run = func(*flight[int]) {}
+	_, mine := c.flights.join(n)
+	require.True(t, mine)
+	return c, n
+}
+
+// joins reports whether a Get for k now would share n.
+func joins(c *Cache[int], n *flight[int]) bool {
+	s := c.flights.shard("k")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lanes["k"].newest == n && c.flights.live(n.ticket)
+}
+
+func TestAFlightIsAsOldAsTheHeartbeatThatItBelieves(t *testing.T) {
+	t.Parallel()
+	c, n := waiting(t)
+	require.True(t, joins(c, n))
+	c.flights.believe(n, opening{})
+	require.True(t, joins(c, n), "a gate that is closed says nothing")
+	c.flights.believe(n, opening{open: true, keep: true, trust: trust{sent: mono.Now()}})
+	require.True(t, joins(c, n))
+	c.flights.believe(n, opening{open: true, keep: true, trust: trust{sent: mono.Now() - int64(DefaultMaxStaleness)}})
+	require.False(t, joins(c, n), "its word was sent more than MaxStaleness ago")
+	require.False(t, c.local.Live(n.ticket))
+}
+
+func TestNobodyJoinsAFlightWhoseWordIsInDoubt(t *testing.T) {
+	t.Parallel()
+	c, n := waiting(t)
+	c.flights.believe(n, opening{open: true, keep: true, trust: trust{sent: mono.Now()}})
+	require.True(t, joins(c, n))
+	c.flights.believe(n, opening{open: true, trust: trust{sent: mono.Now()}})
+	require.False(t, joins(c, n))
+}
+
+// What was confirmed before the first heartbeat was confirmed by nobody knows whom.
+func TestWhatIsConfirmedBeforeTheFirstHeartbeatIsRepeated(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &Cache[int]{gate: newGate(time.Second), journal: newJournal(), pending: newPending()}
+		require.True(t, c.journal.add(c.journal.begin(), []string{"k"}))
+		l := listener[int]{c}
+		c.redisBack = make(chan struct{}, 1)
+		c.readyHas.Store(readySigns)
+		time.Sleep(1)
+		l.Beat(goodBeat(mono.Now(), epochA))
+		require.True(t, c.pending.has("k"))
+		require.Zero(t, c.count.moves.Load(), "but nothing has moved")
+	})
+}
