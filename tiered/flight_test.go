@@ -1,6 +1,7 @@
 package tiered
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/internal/mono"
+	"github.com/tandemcache/tandem/remote"
 )
 
 // waiting is a cache without Redis, so that a ticket's own age counts, with a flight that has started and does nothing.
@@ -67,4 +69,48 @@ func TestWhatIsConfirmedBeforeTheFirstHeartbeatIsRepeated(t *testing.T) {
 		require.True(t, c.pending.has("k"))
 		require.Zero(t, c.count.moves.Load(), "but nothing has moved")
 	})
+}
+
+// A server takes over between the moment when a flight looks whether Redis may be believed and the answer of its read: the
+// answer may be of the new one, which may lack an invalidation.
+func TestAReadDuringAMoveIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	move := func(c *Cache[int]) {
+		known, _ := c.gate.known()
+		b := goodBeat(mono.Now(), remote.EpochText(known.epoch))
+		b.RedisNow, b.Moved = known.redisNow, true
+		c.gate.report(b)
+	}
+	for name, read := range map[string]func(t *testing.T, r *redisServer, c *Cache[int]) int{
+		"by a read": func(t *testing.T, r *redisServer, c *Cache[int]) int {
+			t.Helper()
+			var once sync.Once
+			r.intercept(func(cmd string, _ []string) error {
+				if cmd == "HGET" {
+					once.Do(func() { move(c) })
+				}
+				return nil
+			})
+			return get(t, c, "k")
+		},
+		"by the answer to who asks to load": func(t *testing.T, _ *redisServer, c *Cache[int]) int {
+			t.Helper()
+			f := &flight[int]{key: "k", ctx: t.Context(), load: c.opts.Load, ticket: c.ticket("k"), done: make(chan struct{})}
+			o := c.gate.look()
+			move(c)
+			v, err := c.fetchLeased(f, newBudget(c.opts.RedisTimeout), o, remote.Wanted)
+			require.NoError(t, err)
+			return v
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, s := newRedis(t), newSource()
+			f := fleet(t, 2, r, s)
+			get(t, f[1], "k") // Redis has it
+			eventually(t, "a heartbeat", func() bool { return f[0].Health().RemoteTrusted })
+			s.write("k") // and what invalidated it is lost
+			require.Equal(t, 1, read(t, r, f[0]))
+		})
+	}
 }

@@ -288,6 +288,20 @@ var mutants = []mutant{
 		pkg:  "./pubsub", run: "TestTheBusFollows|TestWhoWasReached",
 	},
 	{
+		name: "failover: what was read while the server changed is believed",
+		file: "tiered/gate.go",
+		old:  "	return g.moves == o.move\n",
+		new:  "	return g.moves >= o.move\n",
+		pkg:  "./tiered", run: "TestAReadDuringAMove",
+	},
+	{
+		name: "failover: a flight is older than the heartbeat that it believes",
+		file: "tiered/flight.go",
+		old:  "	n.ticket = n.ticket.NotAfter(o.sent)\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestAFlightIsAsOld",
+	},
+	{
 		name: "bytes: a length is believed",
 		file: "internal/redisclient/frames.go",
 		old:  "if most := f.maxBulk.Load(); n > most {",
