@@ -4,7 +4,6 @@ package chaos
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/tandemcache/tandem/tests/chaos/internal/arena"
 	"github.com/tandemcache/tandem/tests/chaos/internal/design"
-	"github.com/tandemcache/tandem/tiered"
 )
 
 // TestContractUnderFaults is the harness: with random faults for -duration, or with -runs of each fault alone.
@@ -31,7 +29,7 @@ func TestContractUnderFaults(t *testing.T) {
 	var all rows
 	for _, topology := range []arena.Topology{arena.Single, arena.WithSentinels} {
 		faults := fitting(chosen(t), topology)
-		if len(faults) == 0 || (topology == arena.WithSentinels && (*duration == 0 || unsupported(t))) {
+		if len(faults) == 0 || (topology == arena.WithSentinels && *duration == 0) {
 			continue
 		}
 		out := both(t, func(t *testing.T, name string) outcome { return runMixed(t, name, topology, faults, seed, d) })
@@ -52,9 +50,6 @@ func everyFault(t *testing.T, seed uint64, n int) {
 	var rows rows
 	for _, f := range chosen(t) {
 		t.Run(f.Name, func(t *testing.T) {
-			if f.Needs == arena.WithSentinels && unsupported(t) {
-				t.Skip("tiered.New does not take clients for Sentinel yet")
-			}
 			for i := range n {
 				s := seed + uint64(i)
 				out := both(t, func(t *testing.T, name string) outcome { return runAlone(t, name, f, s) })
@@ -67,18 +62,6 @@ func everyFault(t *testing.T, seed uint64, n int) {
 	if *table {
 		fmt.Println(rows.markdown())
 	}
-}
-
-// unsupported reports whether tiered refuses clients for Sentinel.
-func unsupported(t *testing.T) bool {
-	t.Helper()
-	rdb := design.NewClient(design.Address{MasterName: "it", Sentinels: []string{"127.0.0.1:1"}})
-	defer rdb.Close()
-	bus, err := tiered.NewBus(rdb, nil)
-	if err == nil {
-		require.NoError(t, bus.Close())
-	}
-	return errors.Is(err, tiered.ErrUnsupportedClient)
 }
 
 // TestTheControlIsSeenWithoutFaults needs nothing but load: a load that began before an invalidation brings the old value.
