@@ -39,7 +39,8 @@ func (b *Bus) Server() (id string, known bool) {
 }
 
 // Reached says to which server a new connection leads, and returns whether it is the heartbeat's or that is not known. If
-// it is another one, the next heartbeat decides for all of them.
+// it is another one, the next heartbeat decides for all of them. It comes when it is due, or when the subscription is back,
+// which backs off: behind an address that leads to several masters in turn, hurrying would not end.
 func (b *Bus) Reached(id string) bool {
 	want, known := b.Server()
 	switch {
@@ -51,7 +52,6 @@ func (b *Bus) Reached(id string) bool {
 	}
 	b.doubtServer()
 	b.redial()
-	b.Kick()
 	return false
 }
 
