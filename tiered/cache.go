@@ -67,7 +67,8 @@ type Cache[V any] struct {
 //
 // It returns at once also if Redis is down: the cache then loads from the source, and connects when Redis comes back. Ready
 // waits for it. rdb stays the caller's and is never closed; the cache opens connections of its own with the same options,
-// so hooks added to rdb do not see them.
+// so hooks added to rdb do not see them. A client of redis.NewFailoverClient is followed to whom its Sentinels name; it is
+// asked at each new connection, so close it after the cache.
 //
 // It returns ErrInvalidOption for a bad name or option (all of them, joined), and ErrUnsupportedClient for a client with
 // which the contract cannot be kept.

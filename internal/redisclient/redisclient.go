@@ -5,7 +5,8 @@
 // a second time. A wait can be bounded from outside only by leaving a goroutine behind for each call. So tandem opens
 // connections of its own to the same server, with the same address, credentials, TLS and dialer, whose waits obey the
 // context and nothing else, and which repeat nothing. They also keep heartbeats and invalidations out of the queue for the
-// application's pool.
+// application's pool. They can be closed all at once, to follow a server that has moved, and refuse what is too long to be
+// for us before memory is taken for it.
 package redisclient
 
 import (
