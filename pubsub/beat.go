@@ -40,20 +40,21 @@ func (b *Bus) beat(patience time.Duration) error {
 	members := b.members()
 	token := newID(16)
 	report := BeatReport{Sent: mono.Now()}
+	since := time.Duration(report.Sent - b.history.sent).Milliseconds()
 	b.sent.add(token, report.Sent)
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	raw, err := beatScript.Run(ctx, b.client, b.beatKeys(members), b.beatArgs(members, token)...).Slice()
+	raw, err := beatScript.Run(ctx, b.client, b.beatKeys(members), b.beatArgs(members, token, since)...).Slice()
 	report.Received = mono.Now()
 	var reply beatReply
 	if err == nil {
 		reply, err = parseBeat(raw, len(members))
 	}
 	report.Err, report.RedisNow = err, reply.now
-	report.Moved = b.follow(reply.server, reply.same, err)
+	report.Moved = b.follow(report.Sent, reply.server, reply.same, err)
 	b.tell(members, report, reply.versions)
 	if err == nil {
-		b.settle(reply.server)
+		b.settle(reply.server.id)
 	}
 	return err
 }
@@ -67,7 +68,7 @@ func (b *Bus) tell(members []*member, report BeatReport, versions []version) {
 		}
 		r := report
 		if r.Err == nil {
-			r.Version, r.Kept = versions[i].text, versions[i].kept
+			r.Version, r.Kept, r.KeptFor = versions[i].text, versions[i].kept >= 0, max(versions[i].kept, 0)
 		}
 		m.Handler.Beat(r)
 	}
@@ -82,15 +83,15 @@ func (b *Bus) beatKeys(members []*member) []string {
 	return keys
 }
 
-func (b *Bus) beatArgs(members []*member, token string) []any {
+func (b *Bus) beatArgs(members []*member, token string, since int64) []any {
 	ttl := time.Duration(0)
 	for _, m := range members {
 		ttl = max(ttl, m.VersionTTL)
 	}
-	args := make([]any, 0, 8+len(members))
+	args := make([]any, 0, 9+len(members))
 	args = append(args,
 		b.inbox, Message{Op: Beat, Token: token}.Encode(), newID(8), ttl.Milliseconds(),
-		b.history.server.id, b.history.server.offset, b.history.server.run, Message{Op: All, Sender: b.id}.Encode())
+		b.history.server.id, b.history.server.offset, b.history.server.run, since, Message{Op: All, Sender: b.id}.Encode())
 	for _, m := range members {
 		args = append(args, m.Channel)
 	}
@@ -107,7 +108,7 @@ type beatReply struct {
 
 type version struct {
 	text string
-	kept bool
+	kept time.Duration // how long ago it was taken over, negative if it was not
 }
 
 // beatHead is how many values come before the versions.
@@ -128,11 +129,11 @@ func parseBeat(raw []any, members int) (beatReply, error) {
 	reply := beatReply{now: now, server: origin{id: id, offset: offset, run: run}, same: same == 1}
 	for rest := raw[beatHead:]; len(rest) > 0; rest = rest[2:] {
 		text, ok := rest[0].(string)
-		mark, okMark := rest[1].(string)
-		if !ok || !okMark {
+		kept, okKept := rest[1].(int64)
+		if !ok || !okKept {
 			return beatReply{}, fmt.Errorf("beat.lua answered %T and %T for a version", rest[0], rest[1])
 		}
-		reply.versions = append(reply.versions, version{text: text, kept: mark == keptMark})
+		reply.versions = append(reply.versions, version{text: text, kept: time.Duration(kept) * time.Millisecond})
 	}
 	return reply, nil
 }

@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +20,8 @@ type beatFixture struct {
 	*testing.T
 	rdb          *redis.Client
 	probe, inbox string
-	server       string // its replication id, "" if it does not tell
+	server       string        // its replication id, "" if it does not tell
+	ago          time.Duration // how long ago the last heartbeat was sent; zero is a minute
 }
 
 func (f *beatFixture) ctx() context.Context {
@@ -38,7 +40,7 @@ func (f *beatFixture) run(random string, ttl time.Duration, versions ...string) 
 	require.Equal(f, f.server, reply.server.id)
 	out := []string{}
 	for _, v := range reply.versions {
-		require.False(f, v.kept)
+		require.Negative(f, v.kept)
 		out = append(out, v.text)
 	}
 	return reply.now, out
@@ -47,7 +49,7 @@ func (f *beatFixture) run(random string, ttl time.Duration, versions ...string) 
 // runAfter runs the script for an instance whose last heartbeat was at before.
 func (f *beatFixture) runAfter(before origin, random string, ttl time.Duration, versions ...string) beatReply {
 	f.Helper()
-	args := []any{f.inbox, "message", random, ttl.Milliseconds(), before.id, before.offset, before.run, "all"}
+	args := []any{f.inbox, "message", random, ttl.Milliseconds(), before.id, before.offset, before.run, f.since(), "all"}
 	for _, key := range versions {
 		args = append(args, f.channel(key))
 	}
@@ -55,7 +57,20 @@ func (f *beatFixture) runAfter(before origin, random string, ttl time.Duration, 
 	require.NoError(f, err)
 	reply, err := parseBeat(raw, len(versions))
 	require.NoError(f, err)
+	for i, v := range reply.versions {
+		reply.versions[i].kept = made
+		if v.kept >= 0 {
+			reply.versions[i].kept = kept
+		}
+	}
 	return reply
+}
+
+func (f *beatFixture) since() int64 {
+	if f.ago == 0 {
+		return time.Minute.Milliseconds()
+	}
+	return f.ago.Milliseconds()
 }
 
 func (f *beatFixture) channel(key string) string { return "channel-of-" + key }
@@ -67,7 +82,7 @@ func (f *beatFixture) get(key string) string {
 	f.Helper()
 	v, err := f.rdb.Get(f.ctx(), key).Result()
 	require.NoError(f, err)
-	return v
+	return strings.TrimRight(v, "0123456789") // without when it was made
 }
 
 // requireTTL requires that key has about this much left.
@@ -197,7 +212,7 @@ var beatSpecs = []struct {
 		for i := range 50 {
 			text := fmt.Sprint(i)
 			want = append(want, text)
-			require.NoError(f, beatScript.Run(f.ctx(), f.rdb, []string{f.probe}, f.inbox, text, "r", 1000, "", 0, "", "all").Err())
+			require.NoError(f, beatScript.Run(f.ctx(), f.rdb, []string{f.probe}, f.inbox, text, "r", 1000, "", 0, "", 0, "all").Err())
 		}
 		require.Equal(f, want, heard())
 	}},

@@ -54,11 +54,10 @@ type Bus struct {
 	ctx    context.Context //nolint:containedctx // the life of the bus' goroutines, ended by Close
 	done   sync.WaitGroup
 
-	sent    sentBeats
-	bound   atomic.Int64           // the smallest Bound of the members, 0 without any
-	server  atomic.Pointer[string] // see Server
-	reached reached
-	history history // beatLoop's
+	sent        sentBeats
+	bound       atomic.Int64 // the smallest Bound of the members, 0 without any
+	whereabouts whereabouts
+	history     history // beatLoop's
 
 	// mu guards what follows, and is held while a member's Handler runs: so a member that joins is told of the session
 	// either by Join or by the receiver, never by both or by neither.

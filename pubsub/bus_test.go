@@ -31,7 +31,7 @@ func TestTheFirstMemberBeginsAndThenHasProof(t *testing.T) {
 
 	version, err := r.mini.Get("version-of-a")
 	require.NoError(t, err)
-	require.Regexp(t, `^[0-9a-f]{16}:\+$`, version, "a miniredis does not tell its replication id")
+	require.Regexp(t, `^[0-9a-f]{16}:\+[0-9]+$`, version, "a miniredis does not tell its replication id")
 	require.Equal(t, time.Hour, r.mini.TTL("version-of-a"))
 	for _, b := range reports {
 		require.NoError(t, b.Err)
@@ -532,7 +532,7 @@ func answerBeat(w *server.Writer, now, version func()) {
 	w.WriteBulk("run")
 	w.WriteInt(0)
 	version()
-	w.WriteBulk("+")
+	w.WriteInt(-1)
 }
 
 func TestAHeartbeatWithAnAnswerOfAnotherKindIsAnError(t *testing.T) {
@@ -547,7 +547,7 @@ func TestAHeartbeatWithAnAnswerOfAnotherKindIsAnError(t *testing.T) {
 			w.WriteBulk("run")
 			w.WriteInt(0)
 			w.WriteBulk("x")
-			w.WriteBulk("+")
+			w.WriteInt(-1)
 			w.WriteBulk("y")
 		},
 		"no list":        func(w *server.Writer) { w.WriteBulk("x") },

@@ -82,7 +82,7 @@ func TestAPromotedReplicaThatHasEverythingKeepsTheVersion(t *testing.T) {
 	master.ask()
 	before := master.runAfter(origin{}, randomVersion, time.Hour, "v")
 	require.Equal(t, master.server, before.server.id)
-	require.Equal(t, []version{{randomVersion, false}}, before.versions)
+	require.Equal(t, []version{{randomVersion, made}}, before.versions)
 	require.Greater(t, master.runAfter(before.server, otherVersion, time.Hour, "v").server.offset, before.server.offset, "each heartbeat is a step of the stream")
 	replica.replicate(master, srv.Addr())
 	require.NoError(t, srv.Kill())
@@ -90,22 +90,22 @@ func TestAPromotedReplicaThatHasEverythingKeepsTheVersion(t *testing.T) {
 	all := replica.allOn(replica.channel("v"))
 
 	after := replica.runAfter(before.server, otherVersion, time.Hour, "v")
-	require.Equal(t, []version{{randomVersion, true}}, after.versions, "taken over")
+	require.Equal(t, []version{{randomVersion, kept}}, after.versions, "taken over")
 	require.Equal(t, replica.server, after.server.id)
 	again := replica.runAfter(after.server, otherVersion, time.Hour, "v")
-	require.Equal(t, []version{{randomVersion, true}}, again.versions)
-	require.Equal(t, []version{{randomVersion, true}}, replica.runAfter(origin{}, otherVersion, time.Hour, "v").versions,
+	require.Equal(t, []version{{randomVersion, kept}}, again.versions)
+	require.Equal(t, []version{{randomVersion, kept}}, replica.runAfter(origin{}, otherVersion, time.Hour, "v").versions,
 		"a new instance has nothing to object")
-	require.Equal(t, []version{{randomVersion, true}}, replica.runAfter(before.server, otherVersion, time.Hour, "v").versions,
+	require.Equal(t, []version{{randomVersion, kept}}, replica.runAfter(before.server, otherVersion, time.Hour, "v").versions,
 		"nor has another one of the old ones")
 	require.Empty(t, all)
 
 	// One that has seen more of the old master than the replica had objects, once.
 	more := origin{id: before.server.id, offset: before.server.offset + 1_000_000}
-	require.Equal(t, []version{{otherVersion, false}}, replica.runAfter(more, otherVersion, time.Hour, "v").versions)
+	require.Equal(t, []version{{otherVersion, made}}, replica.runAfter(more, otherVersion, time.Hour, "v").versions)
 	require.Equal(t, "all", (<-all).Payload)
 	for _, history := range []origin{more, before.server, after.server, {}} {
-		require.Equal(t, []version{{otherVersion, false}}, replica.runAfter(history, randomVersion, time.Hour, "v").versions)
+		require.Equal(t, []version{{otherVersion, made}}, replica.runAfter(history, randomVersion, time.Hour, "v").versions)
 	}
 	require.Empty(t, all)
 }
@@ -123,7 +123,7 @@ func TestAPromotedReplicaThatMissedAHeartbeatHasANewVersion(t *testing.T) {
 	replica.promote()
 	all := replica.allOn(replica.channel("w"))
 	after := replica.runAfter(before.server, otherVersion, time.Hour, "v", "w")
-	require.Equal(t, []version{{otherVersion, false}, {otherVersion, false}}, after.versions)
+	require.Equal(t, []version{{otherVersion, made}, {otherVersion, made}}, after.versions)
 	require.Equal(t, "all", (<-all).Payload)
 	require.Equal(t, after.versions, replica.runAfter(after.server, randomVersion, time.Hour, "v", "w").versions)
 	require.Equal(t, replica.stored(otherVersion), replica.get("v"))
@@ -151,10 +151,44 @@ func TestTheFirstReplicaChangesNothing(t *testing.T) {
 	require.Empty(t, all)
 
 	b := New(master.rdb, Options{Redial: func() { t.Error("dialled anew") }})
-	require.False(t, b.follow(before.server, false, nil))
-	require.False(t, b.follow(after.server, after.same, nil))
-	b.settle(after.server)
+	require.False(t, b.follow(0, before.server, false, nil))
+	require.False(t, b.follow(0, after.server, after.same, nil))
+	b.settle(after.server.id)
 	requireServer(t, b, after.server.id)
+}
+
+// A version that was made here before an instance's last heartbeat elsewhere may cover entries that this instance has
+// invalidated elsewhere since.
+func TestAVersionThatWasMadeWhileWritesWentElsewhereIsReplaced(t *testing.T) {
+	t.Parallel()
+	f, _ := serverFixture(t, redisserver.Options{})
+	f.runAfter(origin{}, randomVersion, time.Hour, "v")
+	elsewhere := origin{id: strings.Repeat("a", 40), offset: 1, run: "another"}
+	f.ago = time.Minute
+	require.Equal(t, []version{{randomVersion, made}}, f.runAfter(elsewhere, otherVersion, time.Hour, "v").versions, "it was made after that")
+	eventually(t, "some time passes", func() bool {
+		f.ago = time.Millisecond
+		return f.runAfter(elsewhere, otherVersion, time.Hour, "v").versions[0].text == otherVersion
+	})
+	f.ago = time.Minute
+	require.Equal(t, []version{{otherVersion, made}}, f.runAfter(elsewhere, randomVersion, time.Hour, "v").versions)
+}
+
+// A version that another script made is taken for one of this server by who knows no other.
+func TestAVersionOfUnknownOriginIsAdopted(t *testing.T) {
+	t.Parallel()
+	f, _ := serverFixture(t, redisserver.Options{})
+	all := f.allOn(f.channel("v"))
+	for _, history := range []origin{{}, {id: f.server}} {
+		require.NoError(t, f.rdb.Set(t.Context(), "v", randomVersion+":+", 0).Err())
+		require.Equal(t, []version{{randomVersion, made}}, f.runAfter(history, otherVersion, time.Hour, "v").versions)
+		require.Equal(t, f.stored(randomVersion), f.get("v"))
+	}
+	require.Empty(t, all)
+	require.NoError(t, f.rdb.Set(t.Context(), "v", randomVersion+":+", 0).Err())
+	elsewhere := origin{id: strings.Repeat("a", 40)}
+	require.Equal(t, []version{{otherVersion, made}}, f.runAfter(elsewhere, otherVersion, time.Hour, "v").versions)
+	require.Equal(t, "all", (<-all).Payload)
 }
 
 // Someone who does not know what there was before cannot say that nothing was lost.
@@ -165,8 +199,8 @@ func TestANewInstanceDoesNotTakeAVersionOver(t *testing.T) {
 	before := master.runAfter(origin{}, randomVersion, time.Hour, "v")
 	replica.replicate(master, srv.Addr())
 	replica.promote()
-	require.Equal(t, []version{{otherVersion, false}}, replica.runAfter(origin{}, otherVersion, time.Hour, "v").versions)
-	require.Equal(t, []version{{otherVersion, false}}, replica.runAfter(before.server, randomVersion, time.Hour, "v").versions)
+	require.Equal(t, []version{{otherVersion, made}}, replica.runAfter(origin{}, otherVersion, time.Hour, "v").versions)
+	require.Equal(t, []version{{otherVersion, made}}, replica.runAfter(before.server, randomVersion, time.Hour, "v").versions)
 }
 
 func TestARestartFromASnapshotHasANewVersion(t *testing.T) {
@@ -189,7 +223,7 @@ func TestARestartFromASnapshotHasANewVersion(t *testing.T) {
 			master.ask()
 			require.NotEqual(t, first.server.id, master.server)
 			require.True(t, strings.HasPrefix(master.get("v"), randomVersion+":"), "the snapshot has brought it back")
-			require.Equal(t, []version{{otherVersion, false}}, master.runAfter(second.server, otherVersion, time.Hour, "v").versions)
+			require.Equal(t, []version{{otherVersion, made}}, master.runAfter(second.server, otherVersion, time.Hour, "v").versions)
 		})
 	}
 }
@@ -288,19 +322,44 @@ func TestWhoWasReachedBeforeTheHeartbeatDecides(t *testing.T) {
 	t.Parallel()
 	redials := 0
 	b := New(redis.NewClient(&redis.Options{}), Options{Redial: func() { redials++ }})
+	good := func(id string) (moved bool) {
+		moved = b.follow(0, origin{id: id}, false, nil)
+		b.settle(id)
+		return moved
+	}
 	require.True(t, b.Reached("a"))
-	require.False(t, b.follow(origin{id: "a"}, false, nil))
+	require.False(t, good("a"))
 	require.Zero(t, redials)
-	require.False(t, b.follow(origin{}, false, errors.New("gone")))
+	require.False(t, b.follow(0, origin{}, false, errors.New("gone")))
 	require.Equal(t, 1, redials)
 	require.True(t, b.Reached("a"))
 	require.True(t, b.Reached("b"))
-	require.False(t, b.follow(origin{id: "a"}, false, nil))
+	require.True(t, good("a"), "what was written to b is to be repeated")
 	require.Equal(t, 2, redials)
-	require.True(t, b.follow(origin{id: "b"}, false, nil), "another one")
+	require.False(t, good("a"))
+	require.True(t, good("b"), "another one")
 	require.Equal(t, 3, redials)
-	require.False(t, b.follow(origin{id: "b"}, false, nil))
+	require.False(t, good("b"))
 	require.Equal(t, 3, redials)
+
+	// A connection that leads elsewhere between the heartbeat and its report.
+	require.False(t, b.Reached("a"))
+	require.Equal(t, 4, redials)
+	require.False(t, b.follow(0, origin{id: "b"}, false, nil))
+	require.True(t, b.Reached("a"))
+	b.settle("b")
+	_, known := b.Server()
+	require.False(t, known)
+	require.Equal(t, 5, redials)
+	require.True(t, good("b"), "what was written to a is to be repeated")
+	require.True(t, reaches(b, "b"))
+
+	// Strays are not forgotten while heartbeats fail.
+	require.False(t, b.follow(0, origin{}, false, errors.New("gone")))
+	require.True(t, b.Reached("a"))
+	require.False(t, b.follow(0, origin{}, false, errors.New("gone")))
+	require.True(t, good("b"))
+	require.False(t, good("b"))
 	require.NoError(t, b.client.Close())
 }
 
@@ -308,11 +367,11 @@ func TestWhoWasReachedBeforeTheHeartbeatDecides(t *testing.T) {
 func TestAServerThatDoesNotTellMayHaveMovedAfterAFailure(t *testing.T) {
 	t.Parallel()
 	b := New(redis.NewClient(&redis.Options{}), Options{})
-	require.False(t, b.follow(origin{}, false, nil), "the first")
-	require.False(t, b.follow(origin{}, false, nil))
-	require.False(t, b.follow(origin{}, false, errors.New("gone")))
-	require.True(t, b.follow(origin{}, false, nil))
-	require.False(t, b.follow(origin{}, false, nil))
+	require.False(t, b.follow(0, origin{}, false, nil), "the first")
+	require.False(t, b.follow(0, origin{}, false, nil))
+	require.False(t, b.follow(0, origin{}, false, errors.New("gone")))
+	require.True(t, b.follow(0, origin{}, false, nil))
+	require.False(t, b.follow(0, origin{}, false, nil))
 	require.NoError(t, b.client.Close())
 }
 
@@ -325,6 +384,12 @@ func requireServer(t *testing.T, b *Bus, id string) {
 	t.Helper()
 	require.True(t, reaches(b, id))
 }
+
+// What runAfter makes of a version's age.
+const (
+	kept time.Duration = 0
+	made time.Duration = -1
+)
 
 type replyError string
 

@@ -656,11 +656,11 @@ func TestSentBeatsRememberTheLast(t *testing.T) {
 
 func TestParseBeat(t *testing.T) {
 	t.Parallel()
-	good := []any{int64(5), "id", int64(7), "run", int64(1), "v", "=", "w", "+"}
+	good := []any{int64(5), "id", int64(7), "run", int64(1), "v", int64(9), "w", int64(-1)}
 	reply, err := parseBeat(good, 2)
 	require.NoError(t, err)
 	require.Equal(t, beatReply{
-		now: 5, server: origin{id: "id", offset: 7, run: "run"}, same: true, versions: []version{{"v", true}, {"w", false}},
+		now: 5, server: origin{id: "id", offset: 7, run: "run"}, same: true, versions: []version{{"v", 9 * time.Millisecond}, {"w", -time.Millisecond}},
 	}, reply)
 	_, err = parseBeat(append(slices.Clone(good), "x"), 2)
 	require.Error(t, err)

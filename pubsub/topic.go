@@ -49,6 +49,8 @@ type BeatReport struct {
 	// Moved says that the server may not have everything that was written since the last heartbeat before this one that
 	// succeeded: another server has taken its place, or it has started again, or it does not tell and heartbeats have failed.
 	Moved bool
-	// Kept says that the version is one that another server handed on: writes that nobody has heard of since may be lost.
-	Kept bool
+	// Kept says that the version is one that another server handed on, and KeptFor how long ago by the clock of Redis: writes
+	// that nobody has heard of since may be lost.
+	Kept    bool
+	KeptFor time.Duration
 }

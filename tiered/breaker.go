@@ -106,5 +106,6 @@ func (b *breaker) isOpen() bool {
 // permission, a wrong type) is an answer.
 func unreachable(err error) bool {
 	var reply redis.Error
-	return err != nil && !errors.As(err, &reply) && !errors.Is(err, errBudget) && !errors.Is(err, context.Canceled)
+	return err != nil && !errors.As(err, &reply) && !errors.Is(err, errBudget) && !errors.Is(err, errNotTheServer) &&
+		!errors.Is(err, context.Canceled)
 }

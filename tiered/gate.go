@@ -59,8 +59,8 @@ func (g *gate) report(b pubsub.BeatReport) {
 		g.moves++
 	}
 	if g.failed = err; err == nil {
-		// An instance that is new cannot know how long ago a server took over.
-		if b.Kept && (b.Moved || g.last.received == 0) {
+		// To an instance that is new it matters for as long as others may be in theirs.
+		if b.Kept && (b.Moved || (g.last.received == 0 && int64(b.KeptFor) < 2*g.bound)) {
 			g.grace = mono.Now() + g.bound
 		}
 		g.last = trust{sent: b.Sent, received: b.Received, redisNow: b.RedisNow, epoch: epoch}

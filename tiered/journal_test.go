@@ -120,6 +120,11 @@ func TestGateWaitsUntilAllCouldRepeatWhatAServerMayHaveLost(t *testing.T) {
 		require.False(t, g.look().open, "a heartbeat sent before does not know what another instance has found since")
 		require.True(t, beat(g, true, false).open, "of a new epoch nothing is old")
 
-		require.False(t, beat(newGate(bound), false, true).open, "an instance that is new cannot know")
+		require.False(t, beat(newGate(bound), false, true).open, "an instance that is new is in the others' grace")
+		g = newGate(bound)
+		b = goodBeat(mono.Now(), epochA)
+		b.Kept, b.KeptFor = true, 2*bound
+		g.report(b)
+		require.True(t, g.look().open, "but not for ever")
 	})
 }

@@ -50,8 +50,10 @@ func (l listener[V]) Message(m pubsub.Message) {
 // Unreadable forgets everything: it may have been an invalidation, of a release that writes another format.
 func (l listener[V]) Unreadable(err error) {
 	l.c.count.unreadable.Add(1)
-	l.c.logger.Log(levelWarn, "unreadable", "tandem: a message cannot be read, dropping L1", "cache", l.c.name, "error", err)
 	l.flush()
+	l.c.spawn(func() { // the logger is the user's, and the bus waits for us
+		l.c.logger.Log(levelWarn, "unreadable", "tandem: a message cannot be read, dropping L1", "cache", l.c.name, "error", err)
+	})
 }
 
 // flush drops L1 and doubts the epoch; the heartbeat that it asks for brings the new one.

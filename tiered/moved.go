@@ -8,7 +8,7 @@ func (c *Cache[V]) moved(sure bool) {
 	c.count.replayed.Add(uint64(len(keys)))
 	if sure {
 		c.count.moves.Add(1)
-		c.tellMoved(len(keys), all)
+		c.spawn(func() { c.tellMoved(len(keys), all) }) // the logger is the user's, and the bus waits for us
 	}
 	if all {
 		c.pending.addAll(time.Now())

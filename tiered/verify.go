@@ -3,17 +3,16 @@ package tiered
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tandemcache/tandem/internal/lineage"
 )
 
-var (
-	errOtherServer   = errors.New("tiered: the connection leads to another Redis server than the heartbeat's")
-	errReplica       = errors.New("tiered: the connection leads to a Redis replica, which takes no writes")
-	errUnknownServer = errors.New("tiered: the heartbeat has not said yet which Redis server is the one")
-)
+// errNotTheServer is why a connection is not used: it does not lead to the server that takes the heartbeats, or that is not
+// known.
+var errNotTheServer = errors.New("tiered: not the Redis server of the heartbeat")
 
 // Reads count only on the server that takes the heartbeats, and a new connection may lead to another one:
 //
@@ -28,7 +27,7 @@ var (
 // failed then, and the next one decides.
 func (b *Bus) verifyData(ctx context.Context, cn *redis.Conn) error {
 	if _, known := b.hub.Server(); !known {
-		return errUnknownServer
+		return fmt.Errorf("%w: no heartbeat has told which one it is", errNotTheServer)
 	}
 	return b.verify(ctx, cn)
 }
@@ -38,20 +37,20 @@ func (b *Bus) verifyData(ctx context.Context, cn *redis.Conn) error {
 func (b *Bus) verify(ctx context.Context, cn *redis.Conn) error {
 	info, err := cn.Info(ctx, "replication").Result()
 	var reply redis.Error
-	switch {
-	case errors.As(err, &reply):
-		return nil // it does not tell
-	case err != nil:
+	if err != nil && !errors.As(err, &reply) {
 		return err
 	}
-	s, ok := lineage.Parse(info)
-	switch {
-	case !ok:
+	s, tells := lineage.Parse(info)
+	switch want, known := b.hub.Server(); {
+	case !tells && known && want != "":
+		// The one told when it was asked by a heartbeat, so this is another one, or it cannot be asked now.
+		return fmt.Errorf("%w: this one does not tell which it is: %v", errNotTheServer, err)
+	case !tells:
 		return nil
 	case !s.Master: // it shares its master's replication id, and may be behind
-		return errReplica
+		return fmt.Errorf("%w: a replica", errNotTheServer)
 	case !b.hub.Reached(s.ID):
-		return errOtherServer
+		return fmt.Errorf("%w: another one", errNotTheServer)
 	}
 	return nil
 }

@@ -25,5 +25,5 @@ func Parse(info string) (Server, bool) {
 			s.ID = value
 		}
 	}
-	return s, s.ID != ""
+	return s, s.ID != "" && strings.Trim(s.ID, "0123456789abcdef") == ""
 }

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// conn is a connection that its client can close, and that does not let in what would take memory without bound.
+// conn is a connection that its client can close, and that does not let in a length that is not bounded.
 type conn struct {
 	net.Conn
 	of     *conns

@@ -51,9 +51,9 @@ func (f *frames) check(b []byte) error {
 			return err
 		}
 		b = b[end+1:]
-		header := f.header[:min(f.line, maxHeader)]
+		header, whole := f.header[:min(f.line, maxHeader)], f.line <= maxHeader
 		f.line = 0
-		if err := f.begin(bytes.TrimSuffix(header, []byte("\r"))); err != nil {
+		if err := f.begin(bytes.TrimSuffix(header, []byte("\r")), whole); err != nil {
 			return err
 		}
 	}
@@ -70,10 +70,13 @@ func (f *frames) keep(b []byte) error {
 	return nil
 }
 
-// begin takes a whole line, which begins a string or an array or is an element by itself.
-func (f *frames) begin(line []byte) error {
+// begin takes a line, which begins a string or an array or is an element by itself. A length must be whole.
+func (f *frames) begin(line []byte, whole bool) error {
 	if len(line) == 0 {
 		return errors.New("an empty line from Redis")
+	}
+	if !whole && bytes.IndexByte([]byte("$=!*~>%|"), line[0]) >= 0 {
+		return fmt.Errorf("%w: a length of more than %d bytes", ErrTooLong, maxHeader)
 	}
 	perElement := int64(1)
 	switch line[0] {

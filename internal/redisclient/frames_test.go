@@ -60,17 +60,19 @@ func TestFramesLetInWhatRedisSays(t *testing.T) {
 func TestFramesRefuseWhatIsTooLong(t *testing.T) {
 	t.Parallel()
 	for stream, want := range map[string]string{
-		"$101\r\n":                             "101 bytes, at most 100",
-		"$536870912\r\n":                       "536870912 bytes",
-		"*2\r\n:1\r\n!101\r\n":                 "101 bytes",
-		"=101\r\n":                             "101 bytes",
-		"*1073741824\r\n":                      "1073741824 elements",
-		"%65537\r\n":                           "65537 elements",
-		">65537\r\n":                           "65537 elements",
-		strings.Repeat("*1\r\n", maxDepth+1):   "deep",
-		strings.Repeat("*2\r\n:1\r\n", 17):     "deep",
-		"+" + strings.Repeat("x", maxLine):     "a line of more than",
-		bulk(100) + strings.Repeat("1", 70000): "a line of more than",
+		"$101\r\n":                                      "101 bytes, at most 100",
+		"$536870912\r\n":                                "536870912 bytes",
+		"*2\r\n:1\r\n!101\r\n":                          "101 bytes",
+		"=101\r\n":                                      "101 bytes",
+		"*1073741824\r\n":                               "1073741824 elements",
+		"%65537\r\n":                                    "65537 elements",
+		">65537\r\n":                                    "65537 elements",
+		strings.Repeat("*1\r\n", maxDepth+1):            "deep",
+		strings.Repeat("*2\r\n:1\r\n", 17):              "deep",
+		"+" + strings.Repeat("x", maxLine):              "a line of more than",
+		bulk(100) + strings.Repeat("1", 70000):          "a line of more than",
+		"$" + strings.Repeat("0", 31) + "536870912\r\n": "a length of more than",
+		"*" + strings.Repeat("0", 40) + "1\r\n":         "a length of more than",
 	} {
 		for _, n := range []int{1, 2, 7, 4096, 1 << 20} {
 			err := feed(newFrames(100), stream, n)
@@ -92,6 +94,7 @@ func TestFramesRefuseWhatIsNoLength(t *testing.T) {
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte("*2\r\n$3\r\nabc\r\n:1\r\n"), uint8(3))
 	f.Add([]byte("$500\r\n"), uint8(1))
+	f.Add([]byte("$0000000000000000000000000000000500\r\n"), uint8(1))
 	f.Add([]byte("|1\r\n+a\r\n+b\r\n%1\r\n+a\r\n*-1\r\n"), uint8(2))
 	f.Fuzz(func(t *testing.T, stream []byte, n uint8) {
 		whole := feed(newFrames(100), string(stream), len(stream)+1)

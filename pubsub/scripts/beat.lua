@@ -2,21 +2,21 @@
 -- it replaces where this server may have lost writes.
 -- KEYS[1] -> a key that does not exist: deleting it is a write that needs no memory, so a replica, a demoted master and an
 --             isolated one (min-replicas-to-write) refuse it, and a full one does not
--- KEYS[2..] -> the topics' version keys, STRING "<16 hex digits>:<replication id that it stands under><mark>"; the mark is
---             "+" for a version made under this id, "=" for one that was taken over from the id before
+-- KEYS[2..] -> the topics' version keys, STRING "<16 hex digits>:<replication id that it stands under><mark><ms>"; the mark is
+--             "+" for a version made under this id, "=" for one that was taken over from the id before, at that time
 -- ARGV[1] -> the instance's private channel   ARGV[2] -> message
 -- ARGV[3] -> a random version, for keys that need one   ARGV[4] -> their TTL in ms
 -- ARGV[5] -> replication id of the server that took this instance's last heartbeat, "" if unknown
--- ARGV[6] -> that server's replication offset then   ARGV[7] -> its run id
--- ARGV[8] -> message for the channel of a topic whose version is replaced   ARGV[9..] -> the topics' channels
+-- ARGV[6] -> that server's replication offset then   ARGV[7] -> its run id   ARGV[8] -> how long ago it was sent, in ms
+-- ARGV[9] -> message for the channel of a topic whose version is replaced   ARGV[10..] -> the topics' channels
 -- Output: {now in ms, replication id or "", replication offset, run id, 1 if this is the server of ARGV[5] with another id,
---          version of KEYS[2], its mark, version of KEYS[3], ...}
+--          version of KEYS[2], ms since it was taken over or -1, version of KEYS[3], ...}
 redis.call('DEL', KEYS[1])
 local t = redis.call('TIME')
 -- A server that does not tell (an ACL, a proxy) is taken as it is.
 local info = redis.pcall('INFO', 'replication')
 if type(info) ~= 'string' then info = '' end
-local id = string.match(info, 'master_replid:(%x+)') or ''
+local id = string.match(info, 'master_replid:([0-9a-f]+)\r') or ''
 local offset = tonumber(string.match(info, 'master_repl_offset:(%d+)') or '') or 0
 
 -- Whether the server goes on where the one before it ended, and has everything that it had at this instance's last heartbeat:
@@ -34,40 +34,49 @@ if id ~= '' and id ~= ARGV[5] then
   end
 end
 
-local out = {t[1] * 1000 + math.floor(t[2] / 1000), id, offset, run, same and 1 or 0}
+-- Whether this instance has nothing to object to what others found here before it: it knows no other server, or everything
+-- of it is here.
+local agrees = ARGV[5] == '' or ARGV[5] == id or follows or same
+
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local out = {now, id, offset, run, same and 1 or 0}
 for i = 2, #KEYS do
-  local version, under, mark
+  local version, under, mark, made
   local stored = redis.pcall('GET', KEYS[i])
   if type(stored) == 'string' then
-    version, under, mark = string.match(stored, '^([0-9a-f]+):([0-9a-f]*)([=+])$')
+    version, under, mark, made = string.match(stored, '^([0-9a-f]+):([0-9a-f]*)([=+])(%d*)$')
   end
+  made = tonumber(made or '') or 0
   local lost, moved = false, false
   if not version or #version ~= 16 then
     version = false
   elseif id ~= '' then
-    if under ~= id then
+    if under == '' and (ARGV[5] == '' or ARGV[5] == id) then
+      moved, mark, made = true, '+', 0 -- made by another script, which does not know the id
+    elseif under ~= id then
       moved = under == ARGV[5] and (follows or same)
       lost = not moved
-    elseif mark == '=' and ARGV[5] ~= '' and ARGV[5] ~= id then
-      -- Another instance, whose last heartbeat was earlier than ours, found that nothing it knew of was lost.
-      lost = not (follows or same)
+      if follows then mark, made = '=', now end
+    elseif not agrees then
+      -- Another instance, whose last heartbeat was earlier than ours, found that nothing it knew of was lost; or made the
+      -- version, and what was confirmed to us since, elsewhere, is missing here.
+      lost = mark == '=' or now - made >= tonumber(ARGV[8])
     end
   end
   if lost or not version then
-    version, mark = ARGV[3], '+'
+    version, mark, made = ARGV[3], '+', now
     redis.call('DEL', KEYS[i])
-    redis.call('SET', KEYS[i], version .. ':' .. id .. mark, 'PX', ARGV[4])
     if lost then
-      redis.call('PUBLISH', ARGV[7 + i], ARGV[8])
+      redis.call('PUBLISH', ARGV[8 + i], ARGV[9])
     end
-  elseif moved then
-    if follows then mark = '=' end
-    redis.call('SET', KEYS[i], version .. ':' .. id .. mark, 'PX', ARGV[4])
+  end
+  if lost or moved or version == ARGV[3] then
+    redis.call('SET', KEYS[i], string.format('%s:%s%s%.0f', version, id, mark, made), 'PX', ARGV[4])
   else
     redis.call('PEXPIRE', KEYS[i], ARGV[4])
   end
   out[2 + 2 * i] = version
-  out[3 + 2 * i] = mark
+  out[3 + 2 * i] = mark == '=' and math.max(now - made, 0) or -1
 end
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 return out

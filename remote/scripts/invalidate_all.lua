@@ -3,7 +3,7 @@
 -- ARGV[1] -> a random epoch   ARGV[2] -> its TTL in ms   ARGV[3] -> channel   ARGV[4] -> message
 -- Output: 1
 local stored = redis.pcall('GET', KEYS[1])
-local note = type(stored) == 'string' and string.match(stored, '^[0-9a-f]+(:[0-9a-f]*[=+])$') or ':+'
+local note = type(stored) == 'string' and string.match(stored, '^[0-9a-f]+(:[0-9a-f]*[=+]%d*)$') or ':+'
 -- Deleting first: it needs no memory, and an absent epoch agrees with nothing.
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1] .. note, 'PX', ARGV[2])

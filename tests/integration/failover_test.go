@@ -124,7 +124,7 @@ func TestAFailoverThatLosesAConfirmedInvalidation(t *testing.T) {
 		eventually(t, "a new instance believes Redis", func() bool { return third.Health().RemoteTrusted })
 		require.Equal(t, v.Version, get(t, third, "k"), "from Redis")
 		t.Logf("round %d: trusted again after %v; invalidations repeated %d", round, time.Since(acked), writer.Stats().Replayed)
-		if strings.HasSuffix(p.admins[1].Get(soon(t), "tandem:{things}:epoch").Val(), "=") {
+		if strings.Contains(p.admins[1].Get(soon(t), "tandem:{things}:epoch").Val(), "=") {
 			replayed++
 			require.Positive(t, writer.Stats().Replayed)
 		} else {

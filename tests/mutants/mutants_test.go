@@ -213,8 +213,8 @@ var mutants = []mutant{
 	{
 		name: "listener: an unreadable message is ignored",
 		file: "tiered/listener.go",
-		old:  "\"error\", err)\n	l.flush()\n",
-		new:  "\"error\", err)\n",
+		old:  "	l.flush()\n	l.c.spawn",
+		new:  "	l.c.spawn",
 		pkg:  "./tiered", run: "TestAnUnreadableMessageDropsL1",
 	},
 	{
@@ -269,7 +269,7 @@ var mutants = []mutant{
 	{
 		name: "failover: reads go to whatever server answers",
 		file: "tiered/verify.go",
-		old:  "		return errUnknownServer\n",
+		old:  "		return fmt.Errorf(\"%w: no heartbeat has told which one it is\", errNotTheServer)\n",
 		new:  "		return nil\n",
 		pkg:  "./tests/integration", run: "Failover|Snapshot",
 	},
@@ -283,7 +283,7 @@ var mutants = []mutant{
 	{
 		name: "failover: connections to a demoted master are kept",
 		file: "pubsub/history.go",
-		old:  "			b.redial()\n		}\n		return false\n",
+		old:  "			b.leaveServer()\n		}\n		return false\n",
 		new:  "		}\n		return false\n",
 		pkg:  "./pubsub", run: "TestTheBusFollows|TestWhoWasReached",
 	},
