@@ -110,7 +110,9 @@ func runMixed(t *testing.T, name string, topology arena.Topology, faults []fault
 			}
 			delete(active, class)
 			a.Notef("%s: heal", r.Name)
-			require.NoError(t, r.heal(), "%s, seed %d", r.Name, seed)
+			if err := r.heal(); err != nil {
+				require.NoError(t, err, "%s, seed %d\n%s%s", r.Name, seed, around(a.Events(), clock.Now()), a.Said())
+			}
 			a.Notef("%s: healed", r.Name)
 		}
 	}
@@ -126,6 +128,9 @@ func runMixed(t *testing.T, name string, topology arena.Topology, faults []fault
 		heal, err := f.Start(t.Context(), a, rand.New(rand.NewPCG(rng.Uint64(), 0)))
 		if err != nil && len(active) > 0 {
 			a.Notef("%s: not now: %v", f.Name, err) // what it needs, another has broken
+			if heal != nil {
+				_ = heal() // of what it has broken all the same
+			}
 			continue
 		}
 		require.NoError(t, err, "%s, seed %d", f.Name, seed)

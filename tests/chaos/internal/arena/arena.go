@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -259,4 +261,19 @@ func (a *Arena) Close() error {
 		errs = append(errs, a.Source.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(a.dir))...)
+}
+
+// Said returns the last lines of the servers' logs, for what a fault did that it should not have.
+func (a *Arena) Said() string {
+	servers := []*redisserver.Server{a.Server}
+	if a.Sentinels != nil {
+		servers = slices.Concat(a.Sentinels.nodes, a.Sentinels.sentinels)
+	}
+	var s strings.Builder
+	for _, srv := range servers {
+		if srv != nil {
+			fmt.Fprintf(&s, "redis-server at %s:\n%s\n", srv.Addr(), srv.Output())
+		}
+	}
+	return s.String()
 }
