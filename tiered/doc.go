@@ -30,8 +30,9 @@
 // not a replica that lags; and all instances have the same MaxStaleness.
 //
 // Outside the contract are: what Redis had confirmed and lost with its master, if the instance that issued it dies or is cut
-// off before it can repeat it; a Redis that hides INFO replication and comes back from an old snapshot; and a pause of the
-// whole machine in which the monotonic clock stands still (a suspended or migrated virtual machine).
+// off before it can repeat it; a Redis that hides INFO replication and comes back from an old snapshot, or fails over
+// between two heartbeats; and a pause of the whole machine in which the monotonic clock stands still (a suspended or
+// migrated virtual machine).
 //
 // # How
 //
