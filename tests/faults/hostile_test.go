@@ -276,7 +276,10 @@ func TestAnEntryOverTheLimitIsReplaced(t *testing.T) {
 		t.Run(fmt.Sprint(size>>20, " MB"), func(t *testing.T) {
 			srv, s := startRedis(t), newSource(0)
 			raw := client(t, srv.Addr())
-			c := ready(t, srv.Addr(), s, func(o *tiered.Options[value]) { o.LocalTTL = tiered.Off })
+			c := ready(t, srv.Addr(), s, func(o *tiered.Options[value]) {
+				o.LocalTTL = tiered.Off
+				o.RedisTimeout = 5 * time.Second // on a busy machine, 64 MB keep Redis busy for a while
+			})
 			keys := []string{"a", "b", "c", "d"} // more than it takes to open the breaker
 			for _, key := range keys {
 				get(t, c, key)
