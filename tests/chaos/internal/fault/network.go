@@ -5,8 +5,11 @@ package fault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/tandemcache/tandem/tests/chaos/internal/arena"
 	"github.com/tandemcache/tandem/tests/chaos/internal/proxy"
@@ -65,19 +68,45 @@ type start = func(context.Context, *arena.Arena, *rand.Rand) (func() error, erro
 func again(every time.Duration, f func(context.Context, *arena.Arena, *rand.Rand) error) start {
 	return func(ctx context.Context, a *arena.Arena, rng *rand.Rand) (func() error, error) {
 		return background(ctx, func(ctx context.Context) error {
+			err := ErrIdle
 			for {
-				if err := f(ctx, a, rng); err != nil && ctx.Err() == nil {
-					return err
+				switch failed := f(ctx, a, rng); {
+				case failed == nil, ctx.Err() != nil:
+					err = nil
+				case err != nil:
+					err = fmt.Errorf("%w: %w", ErrIdle, failed)
 				}
 				select {
 				case <-time.After(every):
 				case <-ctx.Done():
-					return nil
+					return err
 				}
 			}
 		}), nil
 	}
 }
+
+// ErrIdle is returned at the end of a fault that is done again and again if it never was: beside others it may have no chance.
+var ErrIdle = errors.New("fault: it was never done")
+
+// answered reports whether an error is what Redis says. Others come and go with the faults beside this one, and a second
+// later: after some dials that failed, go-redis' pool repeats their error and tries again only now and then.
+func answered(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// insist repeats f while Redis cannot be reached.
+func insist(f func() error) error {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if err := f(); err == nil || answered(err) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// patience is how long Redis may be out of reach when a fault is mended.
+const patience = 30 * time.Second
 
 // background runs f until heal is called, which ends its context and returns its error.
 func background(ctx context.Context, f func(context.Context) error) (heal func() error) {

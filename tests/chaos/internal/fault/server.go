@@ -50,7 +50,8 @@ func server() []Fault {
 
 func command(name string, breaks, mends []any) Fault {
 	return Fault{Name: name, Class: Server, Start: func(ctx context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
-		return func() error { return a.Admin.Do(ctx, mends...).Err() }, a.Admin.Do(ctx, breaks...).Err()
+		mend := func() error { return insist(func() error { return a.Admin.Do(ctx, mends...).Err() }) }
+		return mend, a.Admin.Do(ctx, breaks...).Err()
 	}}
 }
 
