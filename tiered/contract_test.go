@@ -275,7 +275,7 @@ func TestC2TheEvictionAfterTheScript(t *testing.T) {
 func TestC3AnOldFlightIsNotJoined(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()
-	f := fleet(t, 2, r, s, func(o *Options[int]) { o.MaxStaleness, o.LeaseWait = 200*time.Millisecond, 50*time.Millisecond })
+	f := fleet(t, 2, r, s, func(o *Options[int]) { o.MaxStaleness, o.LeaseWait = time.Second, 50*time.Millisecond })
 	read, letGo := s.holdNext()
 	defer letGo()
 	slow := getAsync(soon(t), f[0], "k")

@@ -161,7 +161,8 @@ func instance(t testing.TB, r *redisServer, s *source, change ...func(*Options[i
 
 func lazyInstance(t testing.TB, r *redisServer, s *source, change ...func(*Options[int])) *Cache[int] {
 	t.Helper()
-	opts := Options[int]{Load: s.load, LocalBytes: 2 << 20, Logger: quietLog()}
+	// A machine that is busy with other tests keeps Redis waiting for longer than the default.
+	opts := Options[int]{Load: s.load, LocalBytes: 2 << 20, RedisTimeout: 2 * time.Second, Logger: quietLog()}
 	for _, f := range change {
 		f(&opts)
 	}

@@ -248,7 +248,7 @@ func TestATypeThatTheCodecDoesNotKeep(t *testing.T) {
 func TestAnInterfaceAsValue(t *testing.T) {
 	t.Parallel()
 	r := newRedis(t)
-	c, err := New(r.client(t), "anything", Options[any]{LocalTTL: Off, LocalBytes: 1 << 20, Logger: quietLog(),
+	c, err := New(r.client(t), "anything", Options[any]{LocalTTL: Off, LocalBytes: 1 << 20, RedisTimeout: 2 * time.Second, Logger: quietLog(),
 		Load: func(_ context.Context, key string) (any, error) {
 			if key == "struct" {
 				return struct{ A int }{1}, nil

@@ -209,7 +209,7 @@ func TestRedisDownAndBack(t *testing.T) {
 		})
 		require.Equal(t, 1, get(t, c, "k"))
 	}
-	require.EqualValues(t, 2, f[1].Stats().Sessions)
+	require.GreaterOrEqual(t, f[1].Stats().Sessions, uint64(2))
 }
 
 // While Redis is away, nothing but MaxLoads stands between the readers and the source.

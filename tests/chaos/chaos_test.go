@@ -36,7 +36,9 @@ func TestContractUnderFaults(t *testing.T) {
 		requireContract(t, out[design.Tandem], seed)
 		all.add(fmt.Sprintf("mixed, %v", topology), out)
 	}
-	requireSeeing(t, all.sum(design.Control))
+	if !raceDetector { // it is too slow for much to happen; TestTheControlIsSeenWithoutFaults waits for it
+		requireSeeing(t, all.sum(design.Control))
+	}
 	t.Log("\n" + all.markdown())
 }
 
