@@ -44,7 +44,7 @@ func (b *Bus) verify(ctx context.Context, cn *redis.Conn) error {
 	switch want, known := b.hub.Server(); {
 	case !tells && known && want != "":
 		// The one told when it was asked by a heartbeat, so this is another one, or it cannot be asked now.
-		return fmt.Errorf("%w: this one does not tell which it is: %v", errNotTheServer, err)
+		return fmt.Errorf("%w: this one does not tell which it is", errors.Join(errNotTheServer, err))
 	case !tells:
 		return nil
 	case !s.Master: // it shares its master's replication id, and may be behind

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 )
 
@@ -75,7 +76,7 @@ func (f *frames) begin(line []byte, whole bool) error {
 	if len(line) == 0 {
 		return errors.New("an empty line from Redis")
 	}
-	if !whole && bytes.IndexByte([]byte("$=!*~>%|"), line[0]) >= 0 {
+	if !whole && strings.IndexByte("$=!*~>%|", line[0]) >= 0 {
 		return fmt.Errorf("%w: a length of more than %d bytes", ErrTooLong, maxHeader)
 	}
 	perElement := int64(1)
