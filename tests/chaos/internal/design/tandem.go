@@ -2,6 +2,7 @@ package design
 
 import (
 	"context"
+	"time"
 	"errors"
 	"fmt"
 
@@ -17,6 +18,7 @@ func startTandem(o Options) (*tandem, error) {
 		Load: func(ctx context.Context, key string) (Value, error) { return o.Load(ctx, number(key)) },
 		TTL:  o.TTL, LocalTTL: o.TTL,
 		MaxStaleness: o.MaxStaleness,
+		LoadTimeout:  time.Minute, // longer than a process is stopped: a load that it was in the middle of did take that long
 		LocalBytes:   8 << 20,
 		Logger:       o.Logger,
 	})
