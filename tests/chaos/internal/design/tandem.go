@@ -2,9 +2,9 @@ package design
 
 import (
 	"context"
-	"time"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tandemcache/tandem/tiered"
 )
