@@ -95,6 +95,15 @@ type running struct {
 	until time.Time
 }
 
+// conflict reports whether f must wait for one that is active, of another class.
+func conflict(f fault.Fault, active map[fault.Class]running) bool {
+	if f.Still {
+		_, process := active[fault.Process]
+		return process
+	}
+	return f.Class == fault.Process && active[fault.Server].Still
+}
+
 // runMixed starts random faults and mends them, several at a time, for d.
 func runMixed(t *testing.T, name string, topology arena.Topology, faults []fault.Fault, seed uint64, d time.Duration) outcome {
 	t.Helper()
@@ -121,7 +130,7 @@ func runMixed(t *testing.T, name string, topology arena.Topology, faults []fault
 		mend(func(r running) bool { return time.Now().After(r.until) })
 		f := faults[rng.IntN(len(faults))]
 		hold := max(f.Span, time.Duration(rng.Int64N(int64(2**staleness))))
-		if _, busy := active[f.Class]; busy {
+		if _, busy := active[f.Class]; busy || conflict(f, active) {
 			continue
 		}
 		a.Notef("%s: start", f.Name)

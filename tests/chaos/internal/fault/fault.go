@@ -39,6 +39,8 @@ type Fault struct {
 	Needs arena.Topology
 	// Gap says why the contract does not hold under this fault. Such a fault runs only where it is asked for by name.
 	Gap string
+	// Still says that no instance may be stopped or killed meanwhile: the fault talks to them, and has told them what to do.
+	Still bool
 	// Since is from when the time counts until trust is regained.
 	Since Moment
 	// Span is how long it lasts in a run of its own; zero is past MaxStaleness.

@@ -30,7 +30,7 @@ func sentinels() []Fault {
 				return errors.Join(master.Restart(), a.Sentinels.Announce(), a.Sentinels.AwaitWhole())
 			}, master.Kill()
 		}},
-		{Name: "split-brain", Class: Server, Needs: arena.WithSentinels, Since: Mending, Span: 2 * failoverSpan, Start: func(ctx context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
+		{Name: "split-brain", Class: Server, Still: true, Needs: arena.WithSentinels, Since: Mending, Span: 2 * failoverSpan, Start: func(ctx context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
 			// What the side that loses has acknowledged by itself is split-brain-acknowledged's.
 			near := a.Near()
 			if err := each(ctx, near, 0); err != nil {
