@@ -29,7 +29,7 @@ func TestContractUnderFaults(t *testing.T) {
 	var all rows
 	for _, topology := range []arena.Topology{arena.Single, arena.WithSentinels} {
 		faults := fitting(chosen(t), topology)
-		if len(faults) == 0 || (topology == arena.WithSentinels && *duration == 0) {
+		if len(faults) == 0 || (topology == arena.WithSentinels && (*duration == 0 || *single)) {
 			continue
 		}
 		out := both(t, func(t *testing.T, name string) outcome { return runMixed(t, name, topology, faults, seed, d) })

@@ -25,6 +25,7 @@ var (
 	only      = flag.String("faults", "", "the faults to choose from, by name, separated by commas; empty is all of them")
 	runs      = flag.Int("runs", 0, "run every fault alone, this many times, for both designs, in place of random ones")
 	table     = flag.Bool("table", false, "print the table of README.md; implies -runs 1 if there is no -runs")
+	single    = flag.Bool("single", false, "random faults on one server only, not again with Sentinels")
 	staleness = flag.Duration("staleness", 2*time.Second, "MaxStaleness, which C3 is judged by")
 )
 
