@@ -337,11 +337,9 @@ func TestCloseWhileRedisDoesNotGreet(t *testing.T) {
 	})
 }
 
-// The Dialer is the user's. go-redis' pool survives a panic in it.
+// The Dialer is the user's.
 func TestADialerThatPanics(t *testing.T) {
 	t.Parallel()
-	t.Skip("BUG: the Dialer runs on a goroutine without recover, first that of the subscription, now one of its own in " +
-		"redisclient.dialWithin: a panic in it, which go-redis' pool turns into an error, ends the process")
 	r := newRig(t)
 	var panics atomic.Bool
 	panics.Store(true)

@@ -17,15 +17,16 @@
 //
 // # Servers that take another's place
 //
-// A heartbeat also asks the server for its replication id and how far its stream of writes has come. A new id means that
-// the server was promoted or has started again, and may lack writes that the one before had confirmed:
+// A heartbeat also asks the server for its replication id and how far its stream of writes has come. A new id of the same
+// process means only that its first replica has come. Any other new id means that the server was promoted or has started
+// again, and may lack writes that the one before had confirmed:
 //
 //   - A promoted replica names the id before, and up to where it goes on from it. If that is beyond what the bus' last
 //     heartbeat saw, everything confirmed before that heartbeat is there. Topics are told ([BeatReport].Moved and Kept), for
 //     what they did after it is for them to repeat.
 //   - Anything else (a restart from a snapshot or with nothing, a replica that lagged, a server nobody knows) gives each topic
-//     a new version, in the same script, and an "all" on its channel. The version's key says under which id it stands and
-//     whether it was made there or taken over, so that of many instances one makes it, and one with a later heartbeat
+//     a new version, in the same script, and an "all" on its channel. The version's key says under which id it stands,
+//     whether it was made there or taken over, and when, so that of many instances one makes it, and one with a later heartbeat
 //     than the first can still object.
 //
 // An open connection leads to where it was dialled, whoever has taken that server's place. So when a heartbeat is refused

@@ -73,9 +73,9 @@ func (b *Bus) follow(sent int64, s origin, same bool, err error) (moved bool) {
 	return moved
 }
 
-// noteStrays keeps what doubt forgets: that some connections led to another server than the last heartbeat's.
+// noteStrays keeps what doubt forgets: that some connections led to another server than the last good heartbeat's.
 func (b *Bus) noteStrays() {
-	if b.whereabouts.strayed(b.history.server.id) {
+	if b.history.begun && b.whereabouts.strayed(b.history.server.id) {
 		b.history.strayed = true
 	}
 }

@@ -8,8 +8,8 @@ type whereabouts struct {
 	// server is the replication id of the one that takes the heartbeats, "" if it does not tell.
 	server string
 	known  bool
-	// others are where connections led that were made while that was not known.
-	others map[string]struct{}
+	// led are the servers to which connections led that were made while that was not known.
+	led map[string]struct{}
 }
 
 func (w *whereabouts) get() (server string, known bool) {
@@ -25,10 +25,10 @@ func (w *whereabouts) reached(id string) bool {
 	if w.known {
 		return id == w.server
 	}
-	if w.others == nil {
-		w.others = make(map[string]struct{})
+	if w.led == nil {
+		w.led = make(map[string]struct{})
 	}
-	w.others[id] = struct{}{}
+	w.led[id] = struct{}{}
 	return true
 }
 
@@ -36,7 +36,7 @@ func (w *whereabouts) reached(id string) bool {
 func (w *whereabouts) doubt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.server, w.known, w.others = "", false, nil
+	w.server, w.known, w.led = "", false, nil
 }
 
 // strayed reports whether a connection led elsewhere than to id.
@@ -47,8 +47,8 @@ func (w *whereabouts) strayed(id string) bool {
 }
 
 func (w *whereabouts) strayedLocked(id string) bool {
-	for other := range w.others {
-		if other != id {
+	for to := range w.led {
+		if to != id {
 			return true
 		}
 	}
@@ -62,6 +62,6 @@ func (w *whereabouts) settle(id string) bool {
 	if w.strayedLocked(id) {
 		return false
 	}
-	w.server, w.known, w.others = id, true, nil
+	w.server, w.known, w.led = id, true, nil
 	return true
 }

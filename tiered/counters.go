@@ -12,5 +12,5 @@ type counters struct {
 	redisErrors                 atomic.Uint64
 	sets, invalidated, received atomic.Uint64
 	unreadable, sessions        atomic.Uint64
-	moves, replayed             atomic.Uint64
+	replayed                    atomic.Uint64
 }

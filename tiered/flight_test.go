@@ -67,7 +67,7 @@ func TestWhatIsConfirmedBeforeTheFirstHeartbeatIsRepeated(t *testing.T) {
 		time.Sleep(1)
 		l.Beat(goodBeat(mono.Now(), epochA))
 		require.True(t, c.pending.has("k"))
-		require.Zero(t, c.count.moves.Load(), "but nothing has moved")
+		require.Zero(t, c.gate.moved(), "but nothing has moved")
 	})
 }
 

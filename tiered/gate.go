@@ -120,6 +120,13 @@ func (g *gate) same(o opening) bool {
 	return g.moves == o.move
 }
 
+// moved returns how often a server has taken over.
+func (g *gate) moved() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.moves
+}
+
 // known returns what the last good heartbeat has shown, however long ago.
 func (g *gate) known() (trust, bool) {
 	g.mu.Lock()

@@ -1,6 +1,7 @@
 package tiered
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/tandemcache/tandem/internal/mono"
@@ -75,7 +76,7 @@ func (j *journal) trim(sent int64) {
 		j.bytes -= sizeOf(j.records[n].keys)
 		n++
 	}
-	j.records = append([]record(nil), j.records[n:]...)
+	j.records = slices.Delete(j.records, 0, n)
 	if j.all < sent {
 		j.all = mono.Never
 	}

@@ -7,7 +7,6 @@ func (c *Cache[V]) moved(sure bool) {
 	keys, all := c.journal.take()
 	c.count.replayed.Add(uint64(len(keys)))
 	if sure {
-		c.count.moves.Add(1)
 		c.spawn(func() { c.tellMoved(len(keys), all) }) // the logger is the user's, and the bus waits for us
 	}
 	if all {

@@ -52,7 +52,7 @@ func (c *Cache[V]) Stats() Stats {
 		Sets: n.sets.Load(), Invalidated: n.invalidated.Load(), Received: n.received.Load(),
 		Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(),
 		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),
-		ServerChanges: n.moves.Load(), Replayed: n.replayed.Load(), BreakerOpened: c.breaker.opened.Load(),
+		ServerChanges: c.gate.moved(), Replayed: n.replayed.Load(), BreakerOpened: c.breaker.opened.Load(),
 	}
 }
 

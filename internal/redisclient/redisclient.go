@@ -109,8 +109,14 @@ func (p *patient) within(ctx context.Context, network, addr string) (net.Conn, e
 	}
 	done := make(chan dialled, 1)
 	go func() {
-		conn, err := p.dial(ctx, network, addr)
-		done <- dialled{conn, err}
+		var d dialled
+		defer func() {
+			if v := recover(); v != nil { // the dialer may be the user's
+				d.err = fmt.Errorf("the dialer panicked: %v", v)
+			}
+			done <- d
+		}()
+		d.conn, d.err = p.dial(ctx, network, addr)
 	}()
 	select {
 	case d := <-done:

@@ -49,7 +49,7 @@ for i = 2, #KEYS do
   made = tonumber(made or '') or 0
   local lost, moved = false, false
   if not version or #version ~= 16 then
-    version = false
+    version = nil
   elseif id ~= '' then
     if under == '' and (ARGV[5] == '' or ARGV[5] == id) then
       moved, mark, made = true, '+', 0 -- made by another script, which does not know the id
@@ -63,6 +63,7 @@ for i = 2, #KEYS do
       lost = mark == '=' or now - made >= tonumber(ARGV[8])
     end
   end
+  local write = lost or moved or not version
   if lost or not version then
     version, mark, made = ARGV[3], '+', now
     redis.call('DEL', KEYS[i])
@@ -70,7 +71,7 @@ for i = 2, #KEYS do
       redis.call('PUBLISH', ARGV[8 + i], ARGV[9])
     end
   end
-  if lost or moved or version == ARGV[3] then
+  if write then
     redis.call('SET', KEYS[i], string.format('%s:%s%s%.0f', version, id, mark, made), 'PX', ARGV[4])
   else
     redis.call('PEXPIRE', KEYS[i], ARGV[4])

@@ -12,11 +12,12 @@ import (
 
 	"github.com/tandemcache/tandem/tests/chaos/internal/arena"
 	"github.com/tandemcache/tandem/tests/chaos/internal/design"
+	"github.com/tandemcache/tandem/tests/redisserver"
 )
 
 // TestContractUnderFaults is the harness: with random faults for -duration, or with -runs of each fault alone.
 func TestContractUnderFaults(t *testing.T) {
-	needRedis(t)
+	redisserver.Need(t)
 	seed := theSeed(t)
 	if *runs > 0 || *table {
 		everyFault(t, seed, max(*runs, 1))
@@ -69,7 +70,7 @@ func everyFault(t *testing.T, seed uint64, n int) {
 // TestTheControlIsSeenWithoutFaults needs nothing but load: a load that began before an invalidation brings the old value.
 func TestTheControlIsSeenWithoutFaults(t *testing.T) {
 	t.Parallel()
-	needRedis(t)
+	redisserver.Need(t)
 	a := open(t, design.Control, arena.Single, theSeed(t))
 	require.Eventually(t, func() bool { return a.Checker.Result().C2 > 0 }, time.Minute, 10*time.Millisecond)
 	_, err := a.Finish()
@@ -79,7 +80,7 @@ func TestTheControlIsSeenWithoutFaults(t *testing.T) {
 // TestADefectIsSeen seeds a defect: an instance that returns the version before the right one, once in a thousand reads.
 func TestADefectIsSeen(t *testing.T) {
 	t.Parallel()
-	needRedis(t)
+	redisserver.Need(t)
 	seed := theSeed(t)
 	a := open(t, design.Stale, arena.Single, seed)
 	require.Eventually(t, func() bool {

@@ -6,17 +6,13 @@ import (
 	"context"
 	"flag"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/tandemcache/tandem/tests/chaos/internal/worker"
-	"github.com/tandemcache/tandem/tests/redisserver"
 )
 
 var (
@@ -38,17 +34,6 @@ func TestMain(m *testing.M) {
 type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
-
-// needRedis skips, or fails, where there is no Redis, as redisserver.Run does.
-func needRedis(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv(redisserver.RequireEnv) == "1" {
-			require.NoError(t, err)
-		}
-		t.Skip(err)
-	}
-}
 
 // theSeed returns -seed, or one of its own, and has the test print it.
 func theSeed(t *testing.T) uint64 {

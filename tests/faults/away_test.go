@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -206,6 +207,7 @@ func fullBacklog(t *testing.T) string {
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 	}
+	require.NotEqual(t, "linux", runtime.GOOS, "Linux fills a listener's backlog")
 	t.Skip("this system's listeners always have room")
 	return ""
 }

@@ -46,10 +46,10 @@ func TestAServerThatRestartsUnderLoad(t *testing.T) {
 	})
 	var healed time.Duration
 	for range rounds {
-		before := confirmed.Load()
+		before, without := confirmed.Load(), pending.Load()
 		eventually(t, "writes are confirmed", func() bool { return confirmed.Load() > before+5 })
 		require.NoError(t, srv.Kill())
-		time.Sleep(bound / 2) // part of the load is without a server
+		eventually(t, "writes without a server", func() bool { return pending.Load() > without+5 })
 		require.NoError(t, srv.Restart())
 		healed = max(healed, trusted(t, other))
 	}

@@ -56,6 +56,13 @@ func (p *pair) settled() {
 	})
 }
 
+// streamGoesOn waits until the master has written something, as each heartbeat does.
+func (p *pair) streamGoesOn() {
+	p.Helper()
+	before := p.info(0, "master_repl_offset")
+	eventually(p, "a heartbeat", func() bool { return p.info(0, "master_repl_offset") != before })
+}
+
 // cut keeps the replica from hearing any more.
 func (p *pair) cut() { p.replicate(1, "127.0.0.1:1") }
 
@@ -101,7 +108,9 @@ func TestAFailoverThatLosesAConfirmedInvalidation(t *testing.T) {
 		require.True(t, writer.Health().RemoteTrusted)
 		p.cut()
 		if round%2 == 1 {
-			time.Sleep(bound) // for a heartbeat to come in between
+			for range 2 { // each heartbeat sees the stream up to the one before it
+				p.streamGoesOn()
+			}
 		}
 		v := s.write("k")
 		require.NoError(t, writer.Invalidate(soon(t), "k"))

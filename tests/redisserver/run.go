@@ -24,12 +24,7 @@ type TB interface {
 // the test if there is no redis-server on PATH, or fails it if [RequireEnv] is 1.
 func Run(tb TB, opts Options) *Server {
 	tb.Helper()
-	if _, err := lookPath(); err != nil {
-		if os.Getenv(RequireEnv) == "1" {
-			tb.Fatalf("%v, and %s=1 requires it", err, RequireEnv)
-		} else {
-			tb.Skipf("%v: install it to run this test", err)
-		}
+	if !Need(tb) {
 		return nil // only where Fatalf and Skipf return, as in a fake TB
 	}
 	s, err := Start(opts)
@@ -39,6 +34,21 @@ func Run(tb TB, opts Options) *Server {
 	}
 	tb.Cleanup(func() { s.finish(tb) })
 	return s
+}
+
+// Need skips the test tb if there is no redis-server on PATH, or fails it if [RequireEnv] is 1.
+// It returns whether there is one, for a tb whose Fatalf and Skipf return.
+func Need(tb TB) bool {
+	tb.Helper()
+	_, err := lookPath()
+	switch {
+	case err == nil:
+	case os.Getenv(RequireEnv) == "1":
+		tb.Fatalf("%v, and %s=1 requires it", err, RequireEnv)
+	default:
+		tb.Skipf("%v: install it to run this test", err)
+	}
+	return err == nil
 }
 
 // finish closes the server and, if the test has failed, shows what the server said.
