@@ -44,7 +44,7 @@ func openSentinels() (*Sentinels, error) {
 func (s *Sentinels) open() error {
 	// A master that hears of no replica refuses writes within two seconds: acknowledgements have a resolution of one.
 	common := []string{"--min-replicas-to-write", "1", "--min-replicas-max-lag", "1", "--repl-ping-replica-period", "1", "--repl-diskless-sync-delay", "0"}
-	master, err := redisserver.Start(redisserver.Options{Args: common})
+	master, err := redisserver.Start(redisserver.Options{Args: common, Config: "# what announce adds\n"})
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (s *Sentinels) open() error {
 	if err != nil {
 		return err
 	}
-	if err := s.Announce(); err != nil {
+	if err := s.announce(); err != nil {
 		return err
 	}
 	for range nodes - 1 {
@@ -86,14 +86,16 @@ sentinel parallel-syncs %[1]s 2
 	return s.AwaitWhole()
 }
 
-// Announce has the first node say that it is where its proxy is. It forgets that when it is restarted.
-func (s *Sentinels) Announce() error {
+// announce has the first node say that it is where its proxy is, also when it starts again: a Sentinel that has once seen it
+// at its own address takes it for two replicas for ever.
+func (s *Sentinels) announce() error {
 	_, port, err := net.SplitHostPort(s.first.Addr())
 	if err != nil {
 		return err
 	}
 	return with(s.nodes[0], func(ctx context.Context, rdb *redis.Client) error {
-		return errors.Join(rdb.ConfigSet(ctx, "replica-announce-ip", "127.0.0.1").Err(), rdb.ConfigSet(ctx, "replica-announce-port", port).Err())
+		return errors.Join(rdb.ConfigSet(ctx, "replica-announce-ip", "127.0.0.1").Err(),
+			rdb.ConfigSet(ctx, "replica-announce-port", port).Err(), rdb.ConfigRewrite(ctx).Err())
 	})
 }
 

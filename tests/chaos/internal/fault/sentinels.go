@@ -27,7 +27,7 @@ func sentinels() []Fault {
 				return nil, err
 			}
 			return func() error {
-				return errors.Join(master.Restart(), a.Sentinels.Announce(), a.Sentinels.AwaitWhole())
+				return errors.Join(master.Restart(), a.Sentinels.AwaitWhole())
 			}, master.Kill()
 		}},
 		{Name: "split-brain", Class: Server, Still: true, Needs: arena.WithSentinels, Since: Mending, Span: 2 * failoverSpan, Start: func(ctx context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
