@@ -111,7 +111,9 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 	if err != nil {
 		return nil, err
 	}
-	stored := remote.Options{Keys: keys, Schema: schema, DB: bus.db, MaxBytes: opts.MaxEntryBytes}
+	stored := remote.Options{
+		Keys: keys, Schema: schema, DB: bus.db, MaxBytes: opts.MaxEntryBytes, Pipelines: opts.Pipelines, Shared: opts.NoLease,
+	}
 	bus.data.AllowBulk(opts.MaxEntryBytes)
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Cache[V]{
