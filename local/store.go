@@ -59,7 +59,7 @@ type Store[V any] struct {
 
 // Entry is what a lookup returns. What is exported of it is immutable and shared by all who look it up.
 //
-// What a hit reads comes first, in 64 bytes.
+// What decides about a hit comes first, in 64 bytes.
 type Entry[V any] struct {
 	hash    uint64
 	key     string
@@ -70,6 +70,9 @@ type Entry[V any] struct {
 
 	// Absent says that the key is known not to exist.
 	Absent bool
+
+	// refresh is when a Lookup next says that the entry is due; beside the value, which whoever looks it up reads too.
+	refresh atomic.Int64
 	// Value is the stored value; the zero V if Absent.
 	Value V
 }
@@ -109,32 +112,48 @@ func New[V any](opts Options[V]) (*Store[V], error) {
 
 // Get returns the entry of key if it may be served now, else nil. It does not allocate and takes no lock of its own.
 func (s *Store[V]) Get(key string) *Entry[V] {
+	e, _ := s.lookup(key)
+	return e
+}
+
+// Lookup is Get, and reports whether the caller is to refresh the entry: its time for that has come, and nobody was told so
+// within RefreshPause.
+func (s *Store[V]) Lookup(key string) (e *Entry[V], due bool) {
+	e, now := s.lookup(key)
+	return e, e != nil && now >= e.refresh.Load() && e.claim(now)
+}
+
+// lookup returns the time that it went by too.
+func (s *Store[V]) lookup(key string) (e *Entry[V], now int64) {
 	hash := s.hash(key)
 	slot := s.slots.of(hash)
-	e := slot.entry.Load()
+	e = slot.entry.Load()
 	switch {
 	case e == nil || !e.is(hash, key) || e.gone.Load():
 		e = s.find(slot, hash, key)
 	case s.uses.counts(&e.told):
 		s.use(hash)
 	}
-	if e == nil || !s.servable(slot, e) {
-		s.misses.add()
-		return nil
+	if e != nil {
+		var ok bool
+		if now, ok = s.servable(slot, e); ok {
+			s.hits.add()
+			return e, now
+		}
 	}
-	s.hits.add()
-	return e
+	s.misses.add()
+	return nil, 0
 }
 
 // is compares the key too: the hash is all that a slot and Ristretto know of it. Two keys of one hash are misses to each other.
 func (e *Entry[V]) is(hash uint64, key string) bool { return e.hash == hash && e.key == key }
 
 // servable is the rule of a hit. The order of the readings matters: see fresh. It is written out here to read the clock once
-// for age and expiry.
-func (s *Store[V]) servable(slot *slot[V], e *Entry[V]) bool {
+// for age and expiry, and for the refresh of who asks.
+func (s *Store[V]) servable(slot *slot[V], e *Entry[V]) (now int64, ok bool) {
 	proof := e.ticket.session.proof.Load()
-	now := s.now()
-	return now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires && s.unmoved(slot, e.ticket)
+	now = s.now()
+	return now, now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires && s.unmoved(slot, e.ticket)
 }
 
 // find asks Ristretto, and shows what it holds in the slot.
@@ -191,20 +210,26 @@ func (s *Store[V]) drop(e *Entry[V]) {
 // Ristretto, which may still decline it; it is not if t is no longer good, if ttl is not positive, or after Close.
 // After Put returned, an accepted entry is visible to Get.
 func (s *Store[V]) Put(key string, v V, t Ticket, ttl time.Duration) bool {
-	return s.put(key, &Entry[V]{Value: v}, t, ttl)
+	return s.put(key, &Entry[V]{Value: v}, t, ttl, 0)
 }
 
 // PutAbsent stores the knowledge that key does not exist, as Put does a value.
 func (s *Store[V]) PutAbsent(key string, t Ticket, ttl time.Duration) bool {
-	return s.put(key, &Entry[V]{Absent: true}, t, ttl)
+	return s.put(key, &Entry[V]{Absent: true}, t, ttl, 0)
 }
 
-func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl time.Duration) bool {
+// PutAging is Put, or PutAbsent, of an entry that is due for a refresh after refresh; not positive means never.
+func (s *Store[V]) PutAging(key string, v V, absent bool, t Ticket, ttl, refresh time.Duration) bool {
+	return s.put(key, &Entry[V]{Value: v, Absent: absent}, t, ttl, refresh)
+}
+
+func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl, refresh time.Duration) bool {
 	if ttl <= 0 || !s.Good(key, t) {
 		return false
 	}
 	e.hash, e.key, e.ticket = s.hash(key), key, t
 	now := mono.Now()
+	e.refreshAt(now, refresh)
 	if e.expires = now + int64(ttl); e.expires < now {
 		e.expires = math.MaxInt64
 	}

@@ -41,6 +41,8 @@ type Cache[V any] struct {
 	journal *journal
 	count   counters
 
+	refreshes refreshes
+
 	bus    *Bus
 	ownBus bool
 	leave  func() // the bus

@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tandemcache/tandem/local"
@@ -26,6 +27,17 @@ type flight[V any] struct {
 	load    LoadFunc[V]     // nil: there is none
 	ttl     time.Duration   // of GetOptions
 	refresh bool            // loads whatever the tiers hold
+
+	// What follows is the flight's goroutine's.
+	due     time.Duration // from now: what it stores in L1 is to be refreshed then; zero for never
+	aged    *aged         // it refreshes in the background; nil if it does not
+	outcome outcome       // of the load
+
+	// expired is a value of L2 that may stand in for a load that fails.
+	expired atomic.Pointer[leftover]
+	// soft is written before early is closed, and hard before done. They are what stands in for the load.
+	soft, hard standIn[V]
+	early      chan struct{} // nil without SoftTimeout
 
 	// ticket is taken when the flight starts, before it reads anything. Written under the shard's lock, before the flight's
 	// goroutine exists or by it.

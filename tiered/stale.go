@@ -1,0 +1,115 @@
+package tiered
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tandemcache/tandem/local"
+)
+
+// What has expired may stand in for a load that fails or takes long. What was invalidated never does: a stand-in obeys the
+// rule of a hit in all but the expiry, at the moment when it is given out. So it needs its ticket to be good then (its key was
+// not evicted since the value was read, its session is the current one, which proves that it hears), and Redis to be the one
+// that it was read from, in the epoch that it was read in.
+
+// leftover is an expired value of L2, not decoded yet.
+type leftover struct {
+	payload []byte
+	ticket  local.Ticket // of the flight that read it
+	o       opening      // on whose word
+	until   int64        // ms of Redis time
+}
+
+// standIn is a value that may be given out as long as its ticket is good.
+type standIn[V any] struct {
+	val    V
+	ticket local.Ticket
+	ok     bool
+}
+
+// lingering returns how long Redis keeps what is stored for ttl.
+func (c *Cache[V]) lingering(ttl time.Duration) time.Duration {
+	return ttl + max(c.opts.StaleIfError, 0)
+}
+
+// keepExpired remembers what L2 holds, for the case that the load fails. Not if the word on which it was read is in doubt:
+// that lets it be returned at once, and a load may take longer.
+func (c *Cache[V]) keepExpired(f *flight[V], e decoded[V], o opening) {
+	c.count.remoteMisses.Add(1)
+	if o.keep {
+		until := o.now() + (e.life + c.opts.StaleIfError).Milliseconds()
+		f.expired.Store(&leftover{payload: e.payload, ticket: f.ticket, o: o, until: until})
+	}
+}
+
+// standIn returns what may stand in for f's load now: from L2, else what L1 still has.
+func (c *Cache[V]) standIn(f *flight[V]) standIn[V] {
+	if old := f.expired.Load(); old != nil {
+		v, err := unmarshal[V](c.opts.Codec, old.payload)
+		switch {
+		case err != nil:
+			f.expired.Store(nil)
+			c.bad(f.key, fmt.Errorf("%w: %w", errUndecodable, err))
+		case old.o.now() < old.until && c.gate.same(old.o) && c.local.Good(f.key, old.ticket):
+			return standIn[V]{val: v, ticket: old.ticket, ok: true}
+		}
+	}
+	if e := c.local.Expired(f.key, c.opts.StaleIfError); e != nil {
+		return standIn[V]{val: e.Value, ticket: e.Ticket(), ok: true}
+	}
+	return standIn[V]{}
+}
+
+// afterLoad looks for what stands in for a load that failed.
+func (c *Cache[V]) afterLoad(f *flight[V]) {
+	if c.opts.StaleIfError <= 0 || f.err == nil || errors.Is(f.err, ErrNotFound) || errors.Is(f.err, ErrClosed) {
+		return
+	}
+	if f.hard = c.standIn(f); f.hard.ok {
+		c.logger.Log(levelWarn, "stale", "tandem: a load failed, serving an expired value", "cache", c.name, "error", f.err)
+	}
+}
+
+// watch offers those who wait for f what stands in, once they have waited for SoftTimeout. Stop it when f has ended.
+func (c *Cache[V]) watch(f *flight[V]) (stop func()) {
+	if f.early == nil {
+		return func() {}
+	}
+	ended := make(chan struct{})
+	go func() {
+		// More than once: Redis may take long to say what there is.
+		ticker := time.NewTicker(c.opts.SoftTimeout)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-ticker.C:
+			}
+			if f.soft = c.standIn(f); f.soft.ok {
+				close(f.early)
+				return
+			}
+		}
+	}()
+	return func() { close(ended) }
+}
+
+// softly returns what stands in while f goes on. One who has joined f, or waited for it, since it was offered may have come
+// after an invalidation.
+func (c *Cache[V]) softly(f *flight[V], tell *bool) (V, bool) {
+	if !c.local.Good(f.key, f.soft.ticket) {
+		var zero V
+		return zero, false
+	}
+	return c.serveStale(f.soft, tell), true
+}
+
+func (c *Cache[V]) serveStale(s standIn[V], tell *bool) V {
+	c.count.stale.Add(1)
+	if tell != nil {
+		*tell = true
+	}
+	return s.val
+}
