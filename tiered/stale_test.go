@@ -238,6 +238,23 @@ func TestTimeAStandInIsJudgedWhenItIsGivenOut(t *testing.T) {
 	})
 }
 
+// The time for which it is kept ends while the load is under way.
+func TestTimeAStandInThatEndsDuringTheLoad(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.instance(t, lingering)
+		get(t, c, "k")
+		time.Sleep(time.Minute + lingerTime - time.Second)
+		w.source.err = errSource
+		read, letGo := w.source.holdNext()
+		got := getAsync(t.Context(), c, "k")
+		wait(t, "the load", read)
+		time.Sleep(2 * time.Second)
+		letGo()
+		require.ErrorIs(t, wait(t, "the Get", got).err, errSource)
+	})
+}
+
 // "Not found" is an answer, and ends what could stand in, also where it is not stored.
 func TestTimeNotFoundReplacesAStandIn(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,103 @@
+package mutants
+
+// aging are the mechanisms of refreshes and of what stands in for a load that fails.
+var aging = []mutant{
+	{
+		name: "refresh: one load for each read of a value that is due",
+		file: "local/aging.go",
+		old:  "return now >= at && e.refresh.CompareAndSwap(at, now+int64(RefreshPause))",
+		new:  "return now >= at",
+		pkg:  "./local", run: "TestLookup",
+	},
+	{
+		name: "refresh: a failed one is tried again at once",
+		file: "tiered/refreshes.go",
+		old:  "mono.Now() < rest.until {",
+		new:  "mono.Now() < rest.until-1<<60 {",
+		pkg:  "./tiered", run: "TestRefreshesRest|TestTimeAFailedRefreshBacksOff",
+	},
+	{
+		name: "refresh: without a bound",
+		file: "tiered/refreshes.go",
+		old:  "if len(r.running) >= maxRefreshes {",
+		new:  "if len(r.running) >= 1000*maxRefreshes {",
+		pkg:  "./tiered", run: "TestTimeRefreshesAreBounded",
+	},
+	{
+		name: "refresh: every instance loads",
+		file: "tiered/refresh.go",
+		old:  "if use == usable && c.young(e.age) {",
+		new:  "if use == usable && c.young(e.age) && len(e.payload) > 1<<30 {",
+		pkg:  "./tiered", run: "TestTimeOneRefreshInTheFleet",
+	},
+	{
+		name: "refresh: its ticket is taken when it is stored",
+		file: "tiered/fetch.go",
+		old:  "	c.local.PutAging(f.key, v, absent, f.ticket, life, f.due)\n",
+		new:  "	c.local.PutAging(f.key, v, absent, c.local.Ticket(f.key), life, f.due)\n",
+		pkg:  "./tiered", run: "TestTimeAnInvalidationAfterTheFillOfARefresh",
+	},
+	{
+		name: "refresh: the lease of a failed one is given back at once",
+		file: "tiered/fetch.go",
+		old:  "		if !f.aged.outlasts(leaseTTL) {\n",
+		new:  "		{\n",
+		pkg:  "./tiered", run: "TestTimeAFailedRefreshKeepsOthersFromTrying",
+	},
+	{
+		name: "refresh: without Redis",
+		file: "tiered/refresh.go",
+		old:  "	} else if err != nil {\n		return err\n	}\n",
+		new:  "	} else if err != nil {\n		_, err = c.loadAlone(f, inLocal)\n		return err\n	}\n",
+		pkg:  "./tiered", run: "TestTimeARefreshWithoutRedis",
+	},
+	{
+		name: "stand-in: it is not judged when it is given out",
+		file: "tiered/stale.go",
+		old:  "case old.o.now() < old.until && c.gate.same(old.o) && c.local.Good(f.key, old.ticket):",
+		new:  "case old.o.now() < old.until && c.gate.same(old.o):",
+		pkg:  "./tiered", run: "TestTimeAnInvalidatedValueDoesNotStandIn|TestTimeAStandInIsJudged",
+	},
+	{
+		name: "stand-in: for ever",
+		file: "tiered/stale.go",
+		old:  "until := o.now() + (e.life + c.opts.StaleIfError).Milliseconds()",
+		new:  "until := o.now() + (e.life + c.opts.StaleIfError + 1<<60).Milliseconds()",
+		pkg:  "./tiered", run: "TestTimeAStandInThatEndsDuringTheLoad",
+	},
+	{
+		name: "stand-in: of an epoch that has ended",
+		file: "tiered/fetch.go",
+		old:  "			f.expired.Store(nil) // an epoch has ended, and it with it\n",
+		new:  "			_ = f.expired.Load()\n",
+		pkg:  "./tiered", run: "TestTimeAValueOfAnEndedEpochDoesNotStandIn",
+	},
+	{
+		name: "stand-in: L1's may be evicted",
+		file: "local/aging.go",
+		old:  "if ago < 0 || ago > int64(within) || !s.unmoved(slot, e.ticket) {",
+		new:  "if ago < 0 || ago > int64(within) {",
+		pkg:  "./local", run: "TestExpired",
+	},
+	{
+		name: "stand-in: L1's needs no proof",
+		file: "local/aging.go",
+		old:  "if e == nil || e.Absent || !s.fresh(e.ticket) {",
+		new:  "if e == nil || e.Absent {",
+		pkg:  "./local", run: "TestExpired",
+	},
+	{
+		name: "stand-in: an offer is good for whoever takes it",
+		file: "tiered/stale.go",
+		old:  "	if !c.local.Good(f.key, f.soft.ticket) {\n",
+		new:  "	if f.soft.ticket == (local.Ticket{}) {\n",
+		pkg:  "./tiered", run: "TestAnOfferIsJudgedByWhoTakesIt",
+	},
+	{
+		name: "stand-in: 'not found' leaves it",
+		file: "tiered/refresh.go",
+		old:  "	c.evict(f.key)\n	c.spawn(func() { _ = c.invalidate(c.ctx, []string{f.key}) }) // what fails is repeated\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestTimeNotFoundReplacesAStandIn|TestTimeARefreshThatFindsNothing",
+	},
+}
