@@ -24,7 +24,7 @@ func requireSlots[V any](t *testing.T, s *Store[V]) (shown int) {
 		shown++
 		held, _ := s.items.Get(e.hash)
 		require.Same(t, held, e, "%q", e.key)
-		require.False(t, e.gone.Load())
+		require.Equal(t, live, e.state.Load())
 	}
 	return shown
 }
@@ -51,7 +51,7 @@ func TestASlotDoesNotGoBackToAnEarlierEntry(t *testing.T) {
 	s.Put("k", "old", s.Ticket("k"), time.Hour)
 	old := slot.entry.Load()
 	s.Put("k", "new", s.Ticket("k"), time.Hour)
-	require.True(t, old.gone.Load())
+	require.Equal(t, gone, old.state.Load())
 	s.show(slot, old)
 	require.Equal(t, "new", value(s.Get("k")))
 	slot.entry.Store(old) // as show does between its two looks
@@ -93,6 +93,64 @@ func TestASlotIsSharedInTurn(t *testing.T) {
 		require.Equal(t, "0", value(s.Get("0")))
 		require.Equal(t, other, value(s.Get(other)))
 	}
+}
+
+// An eviction is of its key: a storm of them leaves the entries of other keys where they are.
+func TestOtherKeysOutliveAStormOfEvictions(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, time.Hour)
+	for i := range 1000 {
+		key := fmt.Sprint("stays", i)
+		s.Put(key, key, s.Ticket(key), time.Hour)
+	}
+	for i := range 20 * len(s.slots.all) {
+		s.Evict(fmt.Sprint("goes", i))
+	}
+	for i := range 1000 {
+		key := fmt.Sprint("stays", i)
+		require.Equal(t, key, value(s.Get(key)))
+	}
+}
+
+// Evict finds what it has to drop in Ristretto: whatever that gives up, by whatever way, it must say so, or a reader who has
+// it already would bring it back into its slot.
+func TestRistrettoSaysWhatItGivesUp(t *testing.T) {
+	t.Parallel()
+	s, err := New(Options[int]{Bytes: MinBytes, MaxStaleness: time.Hour, Cost: func(int) int64 { return 4096 }}) // not all have room
+	require.NoError(t, err)
+	defer s.Close()
+	s.Begin()
+	const writers, each = 4, 5000
+	all := make([][]*Entry[int], writers)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				key := fmt.Sprint(rand.IntN(300))
+				e := &Entry[int]{Value: i}
+				if s.put(key, e, s.Ticket(key), time.Hour) {
+					all[w] = append(all[w], e)
+				}
+				if i%3 == 0 {
+					s.Evict(fmt.Sprint(rand.IntN(300)))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	s.items.Wait()
+	kept := 0
+	for _, entries := range all {
+		for _, e := range entries {
+			held, _ := s.items.Get(e.hash)
+			if held == e {
+				kept++
+			} else {
+				require.Equal(t, gone, e.state.Load())
+			}
+		}
+	}
+	require.Positive(t, kept)
 }
 
 // Writers replace entries and others evict them while readers bring them into their slots: at the end no slot may show, and
