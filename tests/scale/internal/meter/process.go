@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // LiveHeap collects garbage and returns the bytes of heap that the collection found in use. What is allocated while it
@@ -37,14 +39,14 @@ func RSS() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// ThreadCPU returns the CPU time that the calling thread has used: what a goroutine that is locked to it has.
+// ThreadCPU returns the CPU time that the calling thread has used, to the nanosecond: what a goroutine that is locked to it
+// has.
 func ThreadCPU() time.Duration {
-	const thisThread = 1 // RUSAGE_THREAD
-	var u syscall.Rusage
-	if syscall.Getrusage(thisThread, &u) != nil {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) != nil {
 		return 0
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return time.Duration(ts.Nano())
 }
 
 // processCPU returns the time that a process's main thread has been on a CPU: a Redis without io-threads works there.
@@ -59,4 +61,13 @@ func processCPU(pid int) (time.Duration, error) {
 	}
 	ns, err := strconv.ParseInt(string(fields[0]), 10, 64)
 	return time.Duration(ns), err
+}
+
+// ProcessCPU returns the CPU time that this process has used.
+func ProcessCPU() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

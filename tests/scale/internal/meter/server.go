@@ -108,10 +108,10 @@ func (s *Server) Clients(ctx context.Context) (Clients, error) {
 	return c, nil
 }
 
-// Info returns one number of INFO.
-func (s *Server) Info(ctx context.Context, section, field string) (float64, error) {
-	info, err := infoOf(ctx, s.rdb, section)
-	return number(info[field]), err
+// Keys returns how many keys it holds, expired ones that it has not removed yet included.
+func (s *Server) Keys(ctx context.Context) (float64, error) {
+	n, err := s.rdb.DBSize(ctx).Result()
+	return float64(n), err
 }
 
 func infoOf(ctx context.Context, rdb *redis.Client, section string) (map[string]string, error) {
