@@ -18,10 +18,11 @@ import (
 )
 
 var (
-	instances = flag.String("instances", "1,10,30", "numbers of instances to measure, ascending")
-	processes = flag.Int("processes", 3, "how many processes the instances are spread over")
-	window    = flag.Duration("window", 2*time.Second, "how long the instances are watched at rest, and invalidated; CPU is judged from 5s")
-	staleness = flag.Duration("staleness", 2*time.Second, "MaxStaleness")
+	instances   = flag.String("instances", "1,10,30", "numbers of instances to measure, ascending")
+	processes   = flag.Int("processes", 3, "how many processes the instances are spread over")
+	window      = flag.Duration("window", 2*time.Second, "how long the instances are watched at rest, and invalidated; CPU is judged from 5s")
+	invalidates = flag.Int("invalidates", 200, "Invalidates a second into the instances; 0 is one after the other, as fast as it goes")
+	staleness   = flag.Duration("staleness", 2*time.Second, "MaxStaleness")
 
 	stormFor  = flag.Duration("storm", time.Second, "how long a storm lasts")
 	stormRate = flag.Int("rate", 20_000, "keys a second of the paced storm")
