@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/tests/redisserver"
@@ -153,7 +154,7 @@ func TestStormIsKeptUpWith(t *testing.T) {
 	redisserver.Need(t)
 	out := table{{
 		"instances on", "storm", "calls/s", "keys/s", "keys/s into all", "lag of the last, ms", "most waiting in Redis, KiB",
-		"oldest proof, ms", "Redis CPU, %", "this process's CPU, %",
+		"oldest proof, ms", "sessions lost", "Redis CPU, %", "this process's CPU, %",
 	}}
 	for _, shared := range []bool{true, false} {
 		for _, name := range []string{"paced", "one each"} {
@@ -183,23 +184,27 @@ func (r *rig) keepUp(t *testing.T, storm fleet.Storm) []any {
 		return nil
 	})
 	require.NoError(t, err)
+	var least, lost uint64
 	require.Eventually(t, func() bool {
-		least, _ := r.received()
-		return least >= before+sent.Keys
+		var now uint64
+		least, now = r.received()
+		lost = now - sessions
+		return lost > 0 || least >= before+sent.Keys
 	}, patience, time.Millisecond, "every instance hears every invalidation")
 	lag := time.Since(sent.Ended)
 	own = meter.ProcessCPU() - own
 	waiting, proof := stop()
-	for i, c := range r.caches {
-		require.Equal(t, before+sent.Keys, c.Stats().Received, "instance %d hears each once", i)
-		require.True(t, c.Health().LocalTrusted, "instance %d", i)
+	// Not require: on a machine with too much to do the figures are worth seeing all the same.
+	if assert.Zero(t, lost, "sessions were lost") {
+		for i, c := range r.caches {
+			assert.Equal(t, before+sent.Keys, c.Stats().Received, "instance %d hears each once", i)
+			assert.True(t, c.Health().LocalTrusted, "instance %d", i)
+		}
 	}
-	_, after := r.received()
-	require.Equal(t, sessions, after, "no session is lost")
 	calls, keys := float64(sent.Calls)/sent.Took.Seconds(), float64(sent.Keys)/sent.Took.Seconds()
 	percent := func(d time.Duration) float64 { return 100 * d.Seconds() / used.Time.Seconds() }
 	return []any{
-		calls, keys, keys * receivers, float64(lag.Microseconds()) / 1e3, waiting / 1024, float64(proof.Milliseconds()),
+		calls, keys, keys * receivers, float64(lag.Microseconds()) / 1e3, waiting / 1024, float64(proof.Milliseconds()), lost,
 		percent(used.CPU), percent(own),
 	}
 }
