@@ -156,21 +156,25 @@ func TestStormIsKeptUpWith(t *testing.T) {
 		"instances on", "storm", "calls/s", "keys/s", "keys/s into all", "lag of the last, ms", "most waiting in Redis, KiB",
 		"oldest proof, ms", "sessions lost", "Redis CPU, %", "this process's CPU, %",
 	}}
-	for _, shared := range []bool{true, false} {
+	eachStorm(t, func(t *testing.T, r *rig, storm fleet.Storm, on, name string) {
+		storm.For = *stormFor
+		out.add(append([]any{on, name}, r.keepUp(t, storm)...)...)
+	})
+	out.print(t)
+}
+
+// eachStorm runs f for each way to connect the instances and each way to invalidate.
+func eachStorm(t *testing.T, f func(t *testing.T, r *rig, storm fleet.Storm, on, name string)) {
+	t.Helper()
+	for _, on := range []string{"one bus", fmt.Sprintf("%d buses", receivers)} {
 		for _, name := range []string{"paced", "one each"} {
-			r := newRig(t, shared)
-			storm := storms()[name]
-			storm.For = *stormFor
-			row := r.keepUp(t, storm)
-			on := fmt.Sprintf("%d buses", receivers)
-			if shared {
-				on = "one bus"
-			}
-			out.add(append([]any{on, name}, row...)...)
-			r.close(t)
+			t.Run(on+", "+name, func(t *testing.T) {
+				r := newRig(t, on == "one bus")
+				f(t, r, storms()[name], on, name)
+				r.close(t)
+			})
 		}
 	}
-	out.print(t)
 }
 
 func (r *rig) keepUp(t *testing.T, storm fleet.Storm) []any {
@@ -228,21 +232,13 @@ func TestHitsInAStorm(t *testing.T) {
 		"instances on", "storm", "keys/s", "hit before, ns CPU", "in the storm", "ratio", "hit before, ns", "in the storm", "ratio",
 		"Gets missed before, %", "in the storm, %", "all Gets before, mean ns", "in the storm",
 	}}
-	for _, shared := range []bool{true, false} {
-		for _, name := range []string{"paced", "one each"} {
-			r := newRig(t, shared)
-			row, ratio := r.compareHits(t, storms()[name])
-			on := fmt.Sprintf("%d buses", receivers)
-			if shared {
-				on = "one bus"
-			}
-			out.add(append([]any{on, name}, row...)...)
-			r.close(t)
-			if *slower > 0 {
-				require.LessOrEqual(t, ratio, *slower, "%s, %s", on, name)
-			}
+	eachStorm(t, func(t *testing.T, r *rig, storm fleet.Storm, on, name string) {
+		row, ratio := r.compareHits(t, storm)
+		out.add(append([]any{on, name}, row...)...)
+		if *slower > 0 {
+			require.LessOrEqual(t, ratio, *slower)
 		}
-	}
+	})
 	out.print(t)
 }
 
