@@ -79,7 +79,7 @@ func measure(t *testing.T, n int) cost {
 		})
 		require.NoError(t, err)
 		require.Zero(t, c.sent.Errors)
-		all := uint64(n) //nolint:gosec // G115: a few hundred
+		all := uint64(n)
 		require.Eventually(t, func() bool {
 			s = f.look(t)
 			return s.Sessions != all || s.Received == heard+c.sent.Keys*all

@@ -222,7 +222,7 @@ type hits struct {
 
 const (
 	calmKeys = 4096
-	batch    = 64
+	batch    = 16
 )
 
 // TestHitsInAStorm compares L1 hits of other keys in a storm with those before it, in rounds in turn.

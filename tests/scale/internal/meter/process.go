@@ -22,7 +22,7 @@ func LiveHeap() int64 {
 	runtime.GC()
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)
-	return int64(sample[0].Value.Uint64()) //nolint:gosec // G115: no heap is that large
+	return int64(sample[0].Value.Uint64())
 }
 
 // RSS returns this process's resident memory in bytes, 0 if the kernel does not tell.
