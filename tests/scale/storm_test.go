@@ -221,7 +221,7 @@ type hits struct {
 }
 
 const (
-	calmKeys = 4096
+	calmKeys = 1024
 	batch    = 16
 )
 
