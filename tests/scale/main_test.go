@@ -18,17 +18,17 @@ import (
 )
 
 var (
-	instances   = flag.String("instances", "1,10,30", "numbers of instances to measure, ascending")
+	instances   = flag.String("instances", "5,10,30", "numbers of instances to measure, ascending")
 	processes   = flag.Int("processes", 3, "how many processes the instances are spread over")
-	window      = flag.Duration("window", 2*time.Second, "how long the instances are watched at rest, and invalidated; CPU is judged from 5s")
+	window      = flag.Duration("window", 3*time.Second, "how long the instances are watched at rest, and invalidated; CPU is judged from 5s")
 	invalidates = flag.Int("invalidates", 200, "Invalidates a second into the instances; 0 is one after the other, as fast as it goes")
-	staleness   = flag.Duration("staleness", 2*time.Second, "MaxStaleness")
+	staleness   = flag.Duration("staleness", 6*time.Second, "MaxStaleness; longer than the default of a cache, for machines with too much to do")
 
 	stormFor  = flag.Duration("storm", time.Second, "how long a storm lasts")
-	stormRate = flag.Int("rate", 20_000, "keys a second of the paced storm")
+	stormRate = flag.Int("rate", 5_000, "keys a second of the paced storm")
 	stormKeys = flag.Int("keys", 100_000, "different keys of a storm")
-	calmFor   = flag.Duration("calm", 300*time.Millisecond, "how long one round of L1 hits lasts, with a storm and without")
-	rounds    = flag.Int("rounds", 3, "rounds of L1 hits, with a storm and without in turn")
+	calmFor   = flag.Duration("calm", 200*time.Millisecond, "how long one round of L1 hits lasts, with a storm and without")
+	rounds    = flag.Int("rounds", 2, "rounds of L1 hits, with a storm and without in turn")
 	slower    = flag.Float64("slower", 0, "by how much L1 hits of other keys may be slower in a storm, in CPU time; 0 judges nothing")
 
 	soakFor = flag.Duration("soak", 6*time.Second, "how long the soak lasts; steadiness is judged from 1m")

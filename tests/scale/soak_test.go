@@ -54,7 +54,7 @@ func TestSoak(t *testing.T) {
 	var caches []*tiered.Cache[[]byte]
 	for range 2 { // two, so that one waits for the other's leases
 		c, err := tiered.New(rdb, "soak", tiered.Options[[]byte]{
-			Load: loadAny, TTL: soakTTL, LocalTTL: soakTTL, NotFoundTTL: soakTTL, LocalBytes: soakBytes, MaxStaleness: *staleness,
+			Load: loadAny, TTL: max(soakTTL, *staleness), LocalTTL: soakTTL, NotFoundTTL: soakTTL, LocalBytes: soakBytes, MaxStaleness: *staleness,
 			LeaseWait: time.Second, Logger: slog.New(slog.DiscardHandler),
 		})
 		require.NoError(t, err)

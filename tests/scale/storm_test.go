@@ -202,7 +202,7 @@ func (r *rig) keepUp(t *testing.T, storm fleet.Storm) []any {
 	if assert.Zero(t, lost, "sessions were lost") {
 		for i, c := range r.caches {
 			assert.Equal(t, before+sent.Keys, c.Stats().Received, "instance %d hears each once", i)
-			assert.True(t, c.Health().LocalTrusted, "instance %d", i)
+			assert.Eventually(t, func() bool { return c.Health().LocalTrusted }, *staleness, time.Millisecond, "instance %d", i)
 		}
 	}
 	calls, keys := float64(sent.Calls)/sent.Took.Seconds(), float64(sent.Keys)/sent.Took.Seconds()
