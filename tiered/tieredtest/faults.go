@@ -61,7 +61,7 @@ func (f *Fleet[V]) FastForward(d time.Duration) {
 		return
 	}
 	f.net.jump(max(d, 0))
-	f.net.redis.Publish(channel(), pubsub.Message{Op: pubsub.All, Sender: cacheName}.Encode())
+	f.net.redis.Publish(channel(), string(pubsub.Message{Op: pubsub.All, Sender: cacheName}.Encode()))
 	f.Settle()
 }
 

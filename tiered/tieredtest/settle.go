@@ -59,8 +59,9 @@ func (l *link) faulty() (faulty, down bool) {
 // sound reports whether the instance is whole. A proof that is older than the loss of a subscription is of that one: the
 // instance may not have noticed yet.
 func (i *instance[V]) sound() bool {
+	now := time.Now() // before it is asked how old the proof is: rather too old than too young
 	h := i.cache.Health()
-	proof := time.Now().Add(-h.ProofAge)
+	proof := now.Add(-h.ProofAge)
 	return h.LocalTrusted && h.RemoteTrusted && !h.BreakerOpen && h.PendingKeys == 0 && !h.PendingAll &&
 		proof.After(i.link.lost())
 }
