@@ -20,6 +20,7 @@ type network struct {
 
 	mu     sync.Mutex // protects what follows and everything below: links, wires, streams
 	down   bool
+	over   bool          // for good
 	ahead  time.Duration // how far Redis' clock is ahead of ours
 	passed chan struct{} // closed when somebody has come back for more
 	links  []*link
@@ -54,8 +55,12 @@ func (n *network) setDown(down bool) {
 	}
 }
 
-// close ends everything. What is still connected is cut off.
+// close ends everything. What is still connected is cut off, and what still connects is refused: the dial of a client that
+// was closed meanwhile would go on, and time in a bubble does not.
 func (n *network) close() {
+	n.mu.Lock()
+	n.over = true
+	n.mu.Unlock()
 	n.setDown(true)
 	n.redis.Close()
 }
@@ -133,11 +138,13 @@ func (l *link) connect(ctx context.Context) (*wire, error) {
 }
 
 func (l *link) handshakeLocked(ctx context.Context) error {
-	arrives := time.Now().Add(2 * l.delay)
-	for l.cut || time.Now().Before(arrives) {
-		until := arrives
+	began := time.Now()
+	for !l.net.over {
+		until := began.Add(2 * l.delay)
 		if l.cut {
 			until = time.Time{}
+		} else if !time.Now().Before(until) {
+			break
 		}
 		changed := l.changed
 		l.net.mu.Unlock()

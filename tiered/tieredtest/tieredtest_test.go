@@ -283,6 +283,9 @@ func TestFastForward(t *testing.T) {
 	everywhere(t, func(t *testing.T, opts tiered.Options[int]) {
 		var source tieredtest.Source[int]
 		opts.Load, opts.TTL = source.Load, time.Hour
+		if opts.MaxStaleness == 0 {
+			opts.MaxStaleness = 10 * time.Second // fewer heartbeats in all these hours
+		}
 		fleet := tieredtest.NewFleet(t, 2, opts)
 		source.Set("k", 1)
 		calls := func() int {
