@@ -36,6 +36,7 @@ func newNetwork(n int) (*network, error) {
 	}
 	_ = c.Close()
 	net.server = net.redis.Server()
+	net.server.SetPreHook(net.steady)
 	for range n {
 		net.links = append(net.links, &link{net: net, changed: make(chan struct{}), wires: make(map[*wire]struct{})})
 	}
@@ -65,13 +66,20 @@ func (n *network) close() {
 	n.redis.Close()
 }
 
+// now is Redis' time.
+func (n *network) now() time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return time.Now().UTC().Add(n.ahead)
+}
+
 // tick sets Redis' clock, if it is ahead of ours.
 func (n *network) tick() {
 	n.mu.Lock()
 	ahead := n.ahead
 	n.mu.Unlock()
 	if ahead > 0 {
-		n.redis.SetTime(time.Now().UTC().Add(ahead))
+		n.redis.SetTime(n.now())
 	}
 }
 
