@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,14 +120,18 @@ func (f *Fleet[V]) close() {
 		i.link.heal()
 	}
 	f.net.setDown(false)
+	var closing sync.WaitGroup // each may take as long as Options.CloseTimeout
 	for n, i := range f.instances {
 		if i.cache == nil {
 			continue
 		}
-		if err := i.cache.Close(); err != nil && !errors.Is(err, tiered.ErrPending) {
-			f.t.Errorf("tieredtest: closing instance %d: %v", n, err)
-		}
+		closing.Go(func() {
+			if err := i.cache.Close(); err != nil && !errors.Is(err, tiered.ErrPending) {
+				f.t.Errorf("tieredtest: closing instance %d: %v", n, err)
+			}
+		})
 	}
+	closing.Wait()
 	for _, i := range f.instances {
 		_ = i.client.Close() // the test may have closed it
 	}

@@ -24,7 +24,7 @@ func (f *Fleet[V]) Settle() {
 	}
 }
 
-var errDown = errors.New("Redis is down, call RedisUp before Settle")
+var errDown = errors.New("the test has Redis down; call RedisUp before Settle")
 
 func (f *Fleet[V]) settle(ctx context.Context, i *instance[V]) error {
 	for {
