@@ -20,7 +20,6 @@ type network struct {
 
 	mu     sync.Mutex // protects what follows and everything below: links, wires, streams
 	down   bool
-	over   bool          // for good
 	ahead  time.Duration // how far Redis' clock is ahead of ours
 	passed chan struct{} // closed when somebody has come back for more
 	links  []*link
@@ -56,12 +55,9 @@ func (n *network) setDown(down bool) {
 	}
 }
 
-// close ends everything. What is still connected is cut off, and what still connects is refused: the dial of a client that
-// was closed meanwhile would go on, and time in a bubble does not.
+// close ends everything. What is still connected is cut off, and what still connects is refused, if the links are healed:
+// the dial of a client that was closed meanwhile would go on, and time in a bubble does not.
 func (n *network) close() {
-	n.mu.Lock()
-	n.over = true
-	n.mu.Unlock()
 	n.setDown(true)
 	n.redis.Close()
 }
@@ -96,7 +92,7 @@ type link struct {
 	delay   time.Duration
 	changed chan struct{} // closed when one of these changes
 	wires   map[*wire]struct{}
-	broken  time.Time // when a subscription was last lost
+	broken  time.Time // when a subscription last ended or became deaf
 }
 
 func (l *link) change(f func()) {
@@ -147,7 +143,7 @@ func (l *link) connect(ctx context.Context) (*wire, error) {
 
 func (l *link) handshakeLocked(ctx context.Context) error {
 	began := time.Now()
-	for !l.net.over {
+	for {
 		until := began.Add(2 * l.delay)
 		if l.cut {
 			until = time.Time{}

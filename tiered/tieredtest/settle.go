@@ -66,15 +66,10 @@ func (i *instance[V]) sound() bool {
 		proof.After(i.link.lost())
 }
 
-// lost returns when a subscription was last lost, which is now as long as one is deaf.
+// lost returns when a subscription last ended or became deaf.
 func (l *link) lost() time.Time {
 	l.net.mu.Lock()
 	defer l.net.mu.Unlock()
-	for w := range l.wires {
-		if w.down.lost && !w.client.closed {
-			return time.Now()
-		}
-	}
 	return l.broken
 }
 
