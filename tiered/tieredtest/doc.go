@@ -29,11 +29,16 @@
 // that go-redis shares among all clients of a process are not touched by the fleet's clients; those that a test makes
 // itself, with another Dialer, may do so when their pool is exhausted.
 //
-// Outside a bubble time is the machine's. Settle waits for what has to happen, and FastForward makes Redis' clock jump.
+// Outside a bubble time is the machine's. Settle waits for what has to happen, and FastForward makes Redis' clock jump. A
+// machine that is too busy for a few heartbeats looks like a fault then, and an instance reconnects: a longer MaxStaleness
+// and RedisTimeout allow for that.
 //
 // # What is real
 //
 // The caches are those of package tiered, with their own clients, subscriptions and heartbeats. The Redis is miniredis: it
-// runs the same scripts, and is not told of replication, memory or persistence. The network is memory: it takes no time
-// unless Delay says so, and loses nothing unless a connection is broken.
+// runs the same scripts (but for the heartbeat's where that would change nothing), and knows nothing of replication, memory
+// or persistence. The network is memory: it takes no time unless Delay says so, and loses nothing unless a connection is
+// broken.
+//
+// What the caches log is in the test's output. go-redis logs connections that fail by itself; redis.SetLogger stops it.
 package tieredtest
