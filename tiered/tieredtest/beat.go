@@ -9,7 +9,7 @@ import (
 )
 
 // beatHash names the heartbeat's script whose answer steady knows. Another one is run as it is, only slower.
-const beatHash = "c12f77c39425e0012ecb8faac13ffd02ca84c84e"
+const beatHash = "6ecaca3549e70e91b2d47fde8f82cf6733360b73"
 
 // Where the heartbeat's script has its keys and arguments.
 const (
@@ -26,7 +26,7 @@ const (
 )
 
 // settled is a version that a heartbeat leaves as it is, on a server that does not tell of replication.
-var settled = regexp.MustCompile(`^([0-9a-f]{16}):\+\d*$`)
+var settled = regexp.MustCompile(`^[0-9a-f]{16}:\+\d*$`)
 
 // steady answers a heartbeat that finds nothing to change, as its script would. There are thousands in an hour, which in a
 // bubble is to take a moment, and miniredis makes a new interpreter for each script.
@@ -51,7 +51,7 @@ func (n *network) steady(c *server.Peer, cmd string, args ...string) bool {
 	}
 	now := n.now().UnixMilli()
 	c.Block(func(w *server.Writer) {
-		w.WriteLen(5 + 2*len(versions))
+		w.WriteLen(5 + len(versions))
 		w.WriteInt(int(now))
 		w.WriteBulk("")
 		w.WriteInt(0)
@@ -59,27 +59,25 @@ func (n *network) steady(c *server.Peer, cmd string, args ...string) bool {
 		w.WriteInt(0)
 		for _, version := range versions {
 			w.WriteBulk(version)
-			w.WriteInt(-1)
 		}
 	})
 	return true
 }
 
-// versions returns the versions under the keys and lets them live for ttl, unless that is zero. It returns nil if one is
+// versions returns what the version keys hold and lets them live for ttl, unless that is zero. It returns nil if one is
 // not settled.
 func (n *network) versions(keys []string, ttl time.Duration) []string {
 	db := n.redis.DB(0)
 	found := make([]string, 0, len(keys))
 	for _, key := range keys {
 		stored, err := db.Get(key)
-		match := settled.FindStringSubmatch(stored)
-		if err != nil || match == nil {
+		if err != nil || !settled.MatchString(stored) {
 			return nil
 		}
 		if ttl > 0 {
 			db.SetTTL(key, ttl)
 		}
-		found = append(found, match[1])
+		found = append(found, stored)
 	}
 	return found
 }
