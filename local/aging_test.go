@@ -121,15 +121,18 @@ func TestExpired(t *testing.T) {
 	}
 }
 
-// The entry is evicted from its slot alone, as by an eviction that comes between the finding of an entry and its judgement.
-func TestExpiredComparesTheVersionLast(t *testing.T) {
+// The key is evicted between the reading of the proof and the judgement of the entry.
+func TestExpiredReadsTheStateLast(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, s *Store[string]) {
 		require.True(t, s.Put("k", "v", s.Ticket("k"), time.Minute))
 		time.Sleep(time.Minute)
-		require.NotNil(t, s.Expired("k", time.Hour))
+		e := s.Expired("k", time.Hour)
+		require.NotNil(t, e)
+		require.True(t, s.Stands(e))
 		now := s.now
-		s.now = func() int64 { s.slots.of(s.hash("k")).version.Add(1); return now() }
+		s.now = func() int64 { s.Evict("k"); return now() }
+		require.False(t, s.Stands(e))
 		require.Nil(t, s.Expired("k", time.Hour))
 	})
 }

@@ -39,6 +39,7 @@ type Cache[V any] struct {
 	waiters waiters
 	pending *pending
 	journal *journal
+	gather  gather
 	count   counters
 
 	refreshes refreshes
@@ -136,6 +137,7 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 	if opts.MaxLoads > 0 {
 		c.slots = make(chan struct{}, opts.MaxLoads)
 	}
+	c.gather.send = c.sendInvalidation
 	c.flights.seed = maphash.MakeSeed()
 	c.flights.take, c.flights.live, c.flights.run = c.ticket, store.Live, c.fly
 	c.leave, err = bus.hub.Join(pubsub.Topic{

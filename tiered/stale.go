@@ -9,9 +9,9 @@ import (
 )
 
 // What has expired may stand in for a load that fails or takes long. What was invalidated never does: a stand-in obeys the
-// rule of a hit in all but the expiry, at the moment when it is given out. So it needs its ticket to be good then (its key was
-// not evicted since the value was read, its session is the current one, which proves that it hears), and Redis to be the one
-// that it was read from, in the epoch that it was read in.
+// rule of a hit in all but the expiry, at the moment when it is given out: its key was not evicted since the value was read, and
+// its session is the current one, which proves that it hears. What comes from L2 needs Redis to be the one that it was read
+// from, too, in the epoch that it was read in.
 
 // leftover is an expired value of L2, not decoded yet.
 type leftover struct {
@@ -21,11 +21,21 @@ type leftover struct {
 	until   int64        // ms of Redis time
 }
 
-// standIn is a value that may be given out as long as its ticket is good.
+// standIn is a value that may be given out as long as it holds.
 type standIn[V any] struct {
-	val    V
+	val V
+	ok  bool
+	// What it rests on: L1's entry, or the ticket of who read it from L2.
+	entry  *local.Entry[V]
 	ticket local.Ticket
-	ok     bool
+}
+
+// holds reports whether key's stand-in may be given out now.
+func (c *Cache[V]) holds(key string, s standIn[V]) bool {
+	if s.entry != nil {
+		return c.local.Stands(s.entry)
+	}
+	return c.local.Good(key, s.ticket)
 }
 
 // lingering returns how long Redis keeps what is stored for ttl.
@@ -47,16 +57,17 @@ func (c *Cache[V]) keepExpired(f *flight[V], e decoded[V], o opening) {
 func (c *Cache[V]) standIn(f *flight[V]) standIn[V] {
 	if old := f.expired.Load(); old != nil {
 		v, err := unmarshal[V](c.opts.Codec, old.payload)
+		s := standIn[V]{val: v, ticket: old.ticket, ok: true}
 		switch {
 		case err != nil:
 			f.expired.Store(nil)
 			c.bad(f.key, fmt.Errorf("%w: %w", errUndecodable, err))
-		case old.o.now() < old.until && c.gate.same(old.o) && c.local.Good(f.key, old.ticket):
-			return standIn[V]{val: v, ticket: old.ticket, ok: true}
+		case old.o.now() < old.until && c.gate.same(old.o) && c.holds(f.key, s):
+			return s
 		}
 	}
 	if e := c.local.Expired(f.key, c.opts.StaleIfError); e != nil {
-		return standIn[V]{val: e.Value, ticket: e.Ticket(), ok: true}
+		return standIn[V]{val: e.Value, entry: e, ok: true}
 	}
 	return standIn[V]{}
 }
@@ -99,7 +110,7 @@ func (c *Cache[V]) watch(f *flight[V]) (stop func()) {
 // softly returns what stands in while f goes on. One who has joined f, or waited for it, since it was offered may have come
 // after an invalidation.
 func (c *Cache[V]) softly(f *flight[V], tell *bool) (V, bool) {
-	if !c.local.Good(f.key, f.soft.ticket) {
+	if !c.holds(f.key, f.soft) {
 		var zero V
 		return zero, false
 	}

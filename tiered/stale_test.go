@@ -414,6 +414,14 @@ func TestAnOfferIsJudgedByWhoTakesIt(t *testing.T) {
 	c.evict("k")
 	_, ok = c.softly(f, nil)
 	require.False(t, ok)
+
+	get(t, c, "k")
+	f.soft = standIn[int]{val: 7, entry: c.local.Get("k"), ok: true}
+	_, ok = c.softly(f, nil)
+	require.True(t, ok)
+	c.evict("k")
+	_, ok = c.softly(f, nil)
+	require.False(t, ok, "of L1")
 }
 
 func TestAgingOptions(t *testing.T) {

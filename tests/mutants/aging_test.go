@@ -5,8 +5,8 @@ var aging = []mutant{
 	{
 		name: "refresh: one load for each read of a value that is due",
 		file: "local/aging.go",
-		old:  "return now >= at && e.refresh.CompareAndSwap(at, now+int64(RefreshPause))",
-		new:  "return now >= at",
+		old:  "return e.isDue(now) && e.due.CompareAndSwap(due, inMs(time.Duration(e.expires-now)-RefreshPause))",
+		new:  "return e.isDue(now) && due > 0",
 		pkg:  "./local", run: "TestLookup",
 	},
 	{
@@ -54,7 +54,7 @@ var aging = []mutant{
 	{
 		name: "stand-in: it is not judged when it is given out",
 		file: "tiered/stale.go",
-		old:  "case old.o.now() < old.until && c.gate.same(old.o) && c.local.Good(f.key, old.ticket):",
+		old:  "case old.o.now() < old.until && c.gate.same(old.o) && c.holds(f.key, s):",
 		new:  "case old.o.now() < old.until && c.gate.same(old.o):",
 		pkg:  "./tiered", run: "TestTimeAnInvalidatedValueDoesNotStandIn|TestTimeAStandInIsJudged",
 	},
@@ -75,22 +75,22 @@ var aging = []mutant{
 	{
 		name: "stand-in: L1's may be evicted",
 		file: "local/aging.go",
-		old:  "if ago < 0 || ago > int64(within) || !s.unmoved(slot, e.ticket) {",
-		new:  "if ago < 0 || ago > int64(within) {",
+		old:  "return s.fresh(e.ticket) && e.state.Load() == live && s.current.Load() == e.ticket.session",
+		new:  "return s.fresh(e.ticket) && s.current.Load() == e.ticket.session",
 		pkg:  "./local", run: "TestExpired",
 	},
 	{
 		name: "stand-in: L1's needs no proof",
 		file: "local/aging.go",
-		old:  "if e == nil || e.Absent || !s.fresh(e.ticket) {",
-		new:  "if e == nil || e.Absent {",
+		old:  "return s.fresh(e.ticket) && e.state.Load() == live && s.current.Load() == e.ticket.session",
+		new:  "return e.state.Load() == live && s.current.Load() == e.ticket.session",
 		pkg:  "./local", run: "TestExpired",
 	},
 	{
 		name: "stand-in: an offer is good for whoever takes it",
 		file: "tiered/stale.go",
-		old:  "	if !c.local.Good(f.key, f.soft.ticket) {\n",
-		new:  "	if f.soft.ticket == (local.Ticket{}) {\n",
+		old:  "	if !c.holds(f.key, f.soft) {\n",
+		new:  "	if !f.soft.ok {\n",
 		pkg:  "./tiered", run: "TestAnOfferIsJudgedByWhoTakesIt",
 	},
 	{
