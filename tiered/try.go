@@ -42,7 +42,7 @@ func (c *Cache[V]) try(f *flight[V]) (done bool) {
 		}
 	}()
 	c.flights.believe(f, o)
-	b := newBudget(c.opts.RedisTimeout)
+	b := c.newBudget()
 	raw, err := c.readRemote(f, b)
 	if err == nil && raw != nil && c.gate.same(o) {
 		if e, use, _ := c.open(f.key, raw, o.epoch, o.now()); use == usable {
