@@ -10,9 +10,9 @@ import (
 func Hot() Peer {
 	return Peer{
 		Name:  "samber/hot",
-		Asked: "Get with a loader, W-TinyLFU, with a TTL, not sharded; joins loads of one key; takes no context; nothing between processes",
+		Asked: "Get with a loader, LRU, with a TTL, not sharded (its W-TinyLFU loses entries of which it has room for ten times as many); joins loads of one key; takes no context; nothing between processes",
 		Open: func(s Setting) (Reader, error) {
-			c := hot.NewHotCache[string, workload.User](hot.WTinyLFU, capacity).
+			c := hot.NewHotCache[string, workload.User](hot.LRU, capacity).
 				WithTTL(ttl).
 				WithLoaders(func(keys []string) (map[string]workload.User, error) {
 					found := make(map[string]workload.User, len(keys))

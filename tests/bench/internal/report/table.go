@@ -4,6 +4,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -90,3 +91,6 @@ func Percent(v float64) string {
 	}
 	return fmt.Sprintf("%.2f", 100*v)
 }
+
+// Integer formats a whole number, thousands with commas.
+func Integer(n int) string { return commas(strconv.Itoa(n)) }
