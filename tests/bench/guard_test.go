@@ -69,7 +69,7 @@ func (c comparison) ratios(t *testing.T, addr string, rounds int) map[string]flo
 	require.NoError(t, err)
 	ratios := map[string]float64{}
 	for _, n := range c.goroutines {
-		name := fmt.Sprintf("%s, %d goroutines / %s", c.name, n, c.baseline)
+		name := fmt.Sprintf("%s, %s / %s", c.name, section.Goroutines(n), c.baseline)
 		ratios[name] = found[n].Ratio(peers.TandemName, c.baseline, measure.Cell.Nanos)
 	}
 	return ratios

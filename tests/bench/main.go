@@ -89,10 +89,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	s.Addr = server.Addr()
 	began := time.Now()
 	s.Log = func(format string, args ...any) {
-		fmt.Fprintf(stderr, "%4.0f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+		_, _ = fmt.Fprintf(stderr, "%4.0f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
 
-	fmt.Fprint(stdout, header(args, s, server.Version()))
+	if _, err := fmt.Fprint(stdout, header(args, s, server.Version())); err != nil {
+		return err
+	}
 	var panels []report.Panel
 	for _, one := range s.sections {
 		result, err := one.Run(ctx, s.Config)
@@ -100,7 +102,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			return fmt.Errorf("section %s: %w", one.Name, err)
 		}
 		for _, table := range result.Tables {
-			fmt.Fprintf(stdout, "\n%s", table.Markdown())
+			if _, err := fmt.Fprintf(stdout, "\n%s", table.Markdown()); err != nil {
+				return err
+			}
 		}
 		panels = append(panels, result.Panels...)
 	}

@@ -72,7 +72,7 @@ func hits(ctx context.Context, cfg Config, list []peers.Peer, goroutines []int, 
 	for _, n := range goroutines {
 		found[n] = measure.NewMatrix(peers.Names(list))
 		err := measure.Rounds(cfg.Rounds, len(all), func(round, i int) error {
-			cfg.logf("%s: %d goroutines, round %d of %d: %s", t.what, n, round+1, cfg.Rounds, all[i].name)
+			cfg.logf("%s: %s, round %d of %d: %s", t.what, Goroutines(n), round+1, cfg.Rounds, all[i].name)
 			cell, err := t.once(ctx, counter, all[i], n)
 			found[n].Add(all[i].name, cell)
 			return err

@@ -110,7 +110,7 @@ func propagateOnce(pair peers.Propagator) (time.Duration, error) {
 	case err != nil:
 		return 0, err
 	case end.IsZero():
-		return 0, fmt.Errorf("B has not noticed a change within %v", lost)
+		return 0, fmt.Errorf("no notice of a change within %v", lost)
 	}
 	return end.Sub(start), nil
 }

@@ -21,7 +21,7 @@ func LocalHit(ctx context.Context, cfg Config) (Result, error) {
 	}
 	table := report.Table{
 		Title:  fmt.Sprintf("L1 hit: %d keys, Zipf %v", keyCount, workload.Skew),
-		Header: []string{"", "serial, ns", "ratio", "16 goroutines, ns", "ratio", "allocations"},
+		Header: []string{"", "one goroutine, ns", "ratio", "16 goroutines, ns", "ratio", "allocations"},
 	}
 	serial, parallel := found[1], found[16]
 	for _, name := range serial.Names() {
@@ -33,7 +33,7 @@ func LocalHit(ctx context.Context, cfg Config) (Result, error) {
 			report.Count(serial.Median(name, measure.Cell.AllocsPerOp)))
 	}
 	table.Notes = append([]string{
-		"Wall time per operation; ratios to " + peers.LocalBaseline + ", lower is better. Allocations are those of the whole process, serial.",
+		"Wall time per operation; ratios to " + peers.LocalBaseline + ", lower is better. Allocations are those of the whole process, with one goroutine.",
 		"All hold the same values and are read in the same order; typed caches return them, caches of bytes decode them.",
 	}, asked(list)...)
 	return Result{Tables: []report.Table{table}, Panels: []report.Panel{localPanel(found)}}, nil
@@ -46,11 +46,7 @@ func localPanel(found Hits) report.Panel {
 		Names: names, Marked: peers.TandemName,
 	}
 	for _, n := range localGoroutines {
-		label := "serial"
-		if n > 1 {
-			label = fmt.Sprintf("%d goroutines", n)
-		}
-		panel.Series = append(panel.Series, series(label, found[n], names, peers.LocalBaseline, measure.Cell.Nanos))
+		panel.Series = append(panel.Series, series(Goroutines(n), found[n], names, peers.LocalBaseline, measure.Cell.Nanos))
 	}
 	return panel
 }

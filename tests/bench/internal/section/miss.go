@@ -48,7 +48,7 @@ func missTable(ctx context.Context, cfg Config, list []peers.Peer, goroutines in
 	sent, run := map[string][]float64{}, map[string][]float64{} // commands an operation, by round
 	err = measure.Rounds(cfg.Rounds, len(all), func(round, i int) error {
 		c := all[i]
-		cfg.logf("miss: %d goroutines, round %d of %d: %s", goroutines, round+1, cfg.Rounds, c.name)
+		cfg.logf("miss: %s, round %d of %d: %s", Goroutines(goroutines), round+1, cfg.Rounds, c.name)
 		cell, before, after, err := missOnce(ctx, cfg, counter, c, goroutines, fmt.Sprintf("%d:%d:%d", goroutines, i, round))
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
@@ -63,11 +63,8 @@ func missTable(ctx context.Context, cfg Config, list []peers.Peer, goroutines in
 	}
 
 	table = report.Table{
-		Title:  fmt.Sprintf("Miss, %d goroutines", goroutines),
+		Title:  "Miss, " + Goroutines(goroutines),
 		Header: []string{"", "p50, us", "ratio", "p99, us", "ratio", "thousand/s", "ratio", "commands sent", "commands run"},
-	}
-	if goroutines == 1 {
-		table.Title = "Miss, one goroutine"
 	}
 	for _, name := range found.Names() {
 		table.Add(name,

@@ -2,7 +2,6 @@ package section
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/tandemcache/tandem/tests/bench/internal/measure"
 	"github.com/tandemcache/tandem/tests/bench/internal/peers"
@@ -33,11 +32,8 @@ func RemoteHit(ctx context.Context, cfg Config) (Result, error) {
 
 func remoteTable(goroutines int, m *measure.Matrix) report.Table {
 	table := report.Table{
-		Title:  fmt.Sprintf("L2 hit, %d goroutines", goroutines),
+		Title:  "L2 hit, " + Goroutines(goroutines),
 		Header: []string{"", "p50, us", "ratio", "p99, us", "ratio", "thousand/s", "ratio"},
-	}
-	if goroutines == 1 {
-		table.Title = "L2 hit, one goroutine"
 	}
 	for _, name := range m.Names() {
 		table.Add(name,
@@ -60,11 +56,7 @@ func remotePanel(found Hits) report.Panel {
 		Names: names, Marked: peers.TandemName,
 	}
 	for _, n := range remoteGoroutines {
-		label := fmt.Sprintf("%d goroutines", n)
-		if n == 1 {
-			label = "1 goroutine"
-		}
-		panel.Series = append(panel.Series, series(label, found[n], names, peers.RemoteBaseline, measure.Cell.PerSecond))
+		panel.Series = append(panel.Series, series(Goroutines(n), found[n], names, peers.RemoteBaseline, measure.Cell.PerSecond))
 	}
 	return panel
 }

@@ -55,6 +55,14 @@ func All() []Section {
 // keyCount is how many users there are, where it is not the point that a key is new.
 const keyCount = 10_000
 
+// Goroutines names a number of goroutines.
+func Goroutines(n int) string {
+	if n == 1 {
+		return "one goroutine"
+	}
+	return fmt.Sprintf("%d goroutines", n)
+}
+
 // flush empties Redis for the next section. Nobody is connected who would mind.
 func flush(ctx context.Context, addr string) error {
 	rdb := redis.NewClient(&redis.Options{Addr: addr})

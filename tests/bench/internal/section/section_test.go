@@ -144,4 +144,3 @@ func TestSectionsEndWithTheirContext(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled, one.Name)
 	}
 }
-
