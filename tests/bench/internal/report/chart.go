@@ -41,7 +41,8 @@ var shapes = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.PyramidGlyph{}, draw.Bo
 const (
 	width       = 16 * vg.Centimeter
 	rowHeight   = 0.62 * vg.Centimeter
-	frameHeight = 3.2 * vg.Centimeter // title, axis and its label
+	frameHeight = 3.6 * vg.Centimeter // title, axis and its label, margins
+	margin      = 0.25 * vg.Centimeter
 )
 
 // WriteSVG draws the panels below one another into a file.
@@ -61,10 +62,11 @@ func WriteSVG(file string, panels []Panel) (err error) {
 	}
 	canvas := vgsvg.New(width, height)
 	whole := draw.New(canvas)
+	whole.FillPolygon(color.White, []vg.Point{{}, {X: width}, {X: width, Y: height}, {Y: height}})
 	top := height
 	for i, p := range plots {
 		bottom := top - heights[i]
-		p.Draw(draw.Crop(whole, 0, 0, bottom, top-height))
+		p.Draw(draw.Crop(whole, margin, -margin, bottom+margin, top-height-margin))
 		top = bottom
 	}
 	f, err := os.Create(file)
