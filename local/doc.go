@@ -4,9 +4,9 @@
 // applies writes late, in an order of its own, and may drop or resurrect them: of two Sets of a new key the older can
 // win, and a deleted value can come back. Nothing here relies on that order. Instead:
 //
-//   - A [Ticket] is taken before the value is read from anywhere. It carries the version of the key's stripe, the
+//   - A [Ticket] is taken before the value is read from anywhere. It carries the version of the slot that the key hashes to, the
 //     session, and the time.
-//   - [Store.Evict] adds one to the stripe's version. An entry whose ticket has another version is not served, whatever
+//   - [Store.Evict] adds one to the slot's version. An entry whose ticket has another version is not served, whatever
 //     Ristretto did with it. [Store.Flush], [Store.Begin] and [Store.End] replace the session, which does the same for
 //     all entries at once in O(1).
 //   - An entry is served only while now - max(its ticket's time, its session's proof) <= Options.MaxStaleness. A session

@@ -21,18 +21,18 @@ func (t Ticket) At() int64 { return t.at }
 // the storing, that an invalidation must be later than.
 func (s *Store[V]) Ticket(key string) Ticket {
 	t := Ticket{at: mono.Now(), session: s.current.Load()}
-	t.version = s.stripe(s.hash(key)).Load()
+	t.version = s.slots.of(s.hash(key)).version.Load()
 	return t
 }
 
 // Good reports whether what was read under t may be served to a reader that starts now: the key was not evicted since,
 // the session is the current one, and either the ticket or the session's proof is at most MaxStaleness old.
 func (s *Store[V]) Good(key string, t Ticket) bool {
-	return t.session != nil && s.fresh(t) && s.unmoved(s.hash(key), t)
+	return t.session != nil && s.fresh(t) && s.unmoved(s.slots.of(s.hash(key)), t)
 }
 
 // Live is Good for a ticket whose key's evictions the caller follows itself: it compares session and age alone, so that
-// evictions of other keys of the same stripe do not count.
+// evictions of other keys of the same slot do not count.
 func (s *Store[V]) Live(t Ticket) bool {
 	return t.session != nil && s.fresh(t) && s.current.Load() == t.session
 }
@@ -41,7 +41,7 @@ func (s *Store[V]) Live(t Ticket) bool {
 // hit right when the process stops in the middle of one:
 //
 //  1. a reader has found the entry, and stops here;
-//  2. the connection delivers what piled up meanwhile: first an invalidation of this very key (a new stripe version),
+//  2. the connection delivers what piled up meanwhile: first an invalidation of this very key (a new version of its slot),
 //     then a heartbeat (a fresh proof);
 //  3. the reader goes on.
 //
@@ -55,17 +55,21 @@ func (s *Store[V]) fresh(t Ticket) bool {
 }
 
 // unmoved is the version half of the rule; see fresh for why it comes last.
-func (s *Store[V]) unmoved(hash uint64, t Ticket) bool {
-	return s.stripe(hash).Load() == t.version && s.current.Load() == t.session
+func (s *Store[V]) unmoved(slot *slot[V], t Ticket) bool {
+	return slot.version.Load() == t.version && s.current.Load() == t.session
 }
 
 func (s *Store[V]) hash(key string) uint64 { return maphash.String(s.seed, key) }
 
-// Evict makes every entry of key, and every ticket for it taken until now, void. Other keys of its stripe lose their
-// entries with it: for them it is a miss and nothing worse.
+// Evict makes every entry of key, and every ticket for it taken until now, void. Other keys of its slot lose their entries
+// with it: for them it is a miss and nothing worse.
 func (s *Store[V]) Evict(key string) {
 	hash := s.hash(key)
-	s.stripe(hash).Add(1)
+	slot := s.slots.of(hash)
+	slot.version.Add(1)
+	if slot.entry.Load() != nil {
+		slot.entry.Store(nil) // void, whichever it is
+	}
 	s.release(hash)
 }
 
