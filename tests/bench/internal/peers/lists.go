@@ -19,12 +19,12 @@ func LocalHit() []Peer {
 
 // RemoteHit returns those that can answer from Redis with nothing in the process.
 func RemoteHit() []Peer {
-	return []Peer{Plain(), AutoPipeline(), RedisCache(), Rueidis(), RueidisMissing(), TandemRemote()}
+	return []Peer{Plain(), AutoPipeline(), RedisCache(), Rueidis(), RueidisMissing(), TandemSingle(), TandemRemote()}
 }
 
 // Miss returns those that load what Redis does not have, and store it there.
 func Miss() []Peer {
-	return []Peer{Plain(), RedisCache(), Rueidis(), Tandem()}
+	return []Peer{Plain(), RedisCache(), Rueidis(), TandemNoLease(), Tandem()}
 }
 
 // Stampede returns those that join readers of one key, and one that does not.

@@ -11,7 +11,6 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/tandemcache/tandem/tests/bench/internal/workload"
-	"github.com/tandemcache/tandem/tiered"
 )
 
 // Propagator is a pair of processes, A and B, of which A makes changes that B is to notice. It is used for one change at a
@@ -168,7 +167,7 @@ type tandemPair struct {
 
 func openTandemPair(addr string) (Propagator, error) {
 	name := "bench-" + strconv.FormatInt(instances.Add(1), 10)
-	opts := tiered.Options[workload.User]{
+	opts := userOptions{
 		Load: func(context.Context, string) (workload.User, error) { return workload.NewUser(1), nil },
 		TTL:  ttl, LocalTTL: ttl, RedisTimeout: patience, Logger: quiet,
 	}

@@ -17,12 +17,30 @@ import (
 
 // Tandem is tandem with its defaults, but for TTLs that outlast the run.
 func Tandem() Peer {
-	return tandemPeer("Get with its defaults: staleness rule, expiry, heartbeats and leases on; joins loads of one key, tells all processes", ttl)
+	return tandemPeer(TandemName,
+		"Get with its defaults: staleness rule, expiry, heartbeats and leases on; joins loads of one key, tells all processes",
+		func(*userOptions) {})
 }
 
 // TandemRemote is tandem without its first tier.
 func TandemRemote() Peer {
-	return tandemPeer("Get with LocalTTL off: every read goes to Redis and is decoded; otherwise with its defaults", tiered.Off)
+	return tandemPeer(TandemName,
+		"Get with LocalTTL off: every read goes to Redis and is decoded; otherwise with its defaults; obeys a context",
+		func(o *userOptions) { o.LocalTTL = tiered.Off })
+}
+
+// TandemSingle is TandemRemote that shares no round trips.
+func TandemSingle() Peer {
+	return tandemPeer("tandem, Pipelines off", "the same, with every read sent singly", func(o *userOptions) {
+		o.LocalTTL, o.Pipelines = tiered.Off, tiered.Off
+	})
+}
+
+// TandemNoLease is tandem for a source that is faster than Redis.
+func TandemNoLease() Peer {
+	return tandemPeer("tandem, NoLease", "the same with NoLease: each process that misses loads", func(o *userOptions) {
+		o.NoLease = true
+	})
 }
 
 // patience is tandem's RedisTimeout here. A machine that is busy with other things for a quarter of a second should cost a
@@ -33,23 +51,24 @@ var quiet = slog.New(slog.DiscardHandler)
 
 var instances atomic.Int64 // caches of one name would be one cache
 
-func tandemPeer(asked string, localTTL time.Duration) Peer {
+type userOptions = tiered.Options[workload.User]
+
+// tandemPeer is tandem with what change makes of the options that all have in common.
+func tandemPeer(name, asked string, change func(*userOptions)) Peer {
 	return Peer{
-		Name: TandemName, Asked: asked,
+		Name: name, Asked: asked,
 		Open: func(s Setting) (Reader, error) {
-			name := "bench-" + strconv.FormatInt(instances.Add(1), 10)
-			return openTandem(name, s.Addr, tiered.Options[workload.User]{
-				Load:         func(_ context.Context, key string) (workload.User, error) { return s.Load(key) },
-				TTL:          ttl,
-				LocalTTL:     localTTL,
-				RedisTimeout: patience,
-				Logger:       quiet,
-			})
+			opts := userOptions{
+				Load: func(_ context.Context, key string) (workload.User, error) { return s.Load(key) },
+				TTL:  ttl, LocalTTL: ttl, RedisTimeout: patience, Logger: quiet,
+			}
+			change(&opts)
+			return openTandem("bench-"+strconv.FormatInt(instances.Add(1), 10), s.Addr, opts)
 		},
 	}
 }
 
-func openTandem(name, addr string, opts tiered.Options[workload.User]) (*tandemReader, error) {
+func openTandem(name, addr string, opts userOptions) (*tandemReader, error) {
 	rdb := redis.NewClient(&redis.Options{Addr: addr})
 	c, err := tiered.New(rdb, name, opts)
 	if err != nil {
