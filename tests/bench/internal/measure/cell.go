@@ -21,6 +21,8 @@ type Cell struct {
 	Ops    int
 	Wall   time.Duration
 	Allocs uint64 // in the whole process
+	// Commands are those that Redis ran meanwhile, for whomever; zero where nobody asked.
+	Commands uint64
 	// Latencies are those of all operations, sorted; none where single operations were not timed.
 	Latencies []time.Duration
 }
@@ -79,6 +81,9 @@ func Timed(goroutines int, d time.Duration, each func(worker, i int) error) (Cel
 		return len(took), took, nil
 	})
 }
+
+// CommandsPerOp returns the commands per operation.
+func (c Cell) CommandsPerOp() float64 { return float64(c.Commands) / float64(c.Ops) }
 
 // workers runs work on several goroutines that begin together. The garbage of what ran before is collected first, so that
 // nobody pays for somebody else's.

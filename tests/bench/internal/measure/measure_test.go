@@ -62,12 +62,13 @@ func TestRatioComparesWithinARound(t *testing.T) {
 
 func TestCellFigures(t *testing.T) {
 	t.Parallel()
-	c := measure.Cell{Ops: 4, Wall: 2 * time.Second, Allocs: 6, Latencies: []time.Duration{
+	c := measure.Cell{Ops: 4, Wall: 2 * time.Second, Allocs: 6, Commands: 8, Latencies: []time.Duration{
 		time.Microsecond, 2 * time.Microsecond, 3 * time.Microsecond, 4 * time.Microsecond,
 	}}
 	require.InDelta(t, 5e8, c.Nanos(), 0)
 	require.InDelta(t, 2, c.PerSecond(), 0)
 	require.InDelta(t, 1.5, c.AllocsPerOp(), 0)
+	require.InDelta(t, 2, c.CommandsPerOp(), 0)
 	require.InDelta(t, 2, c.Micros(50), 0)
 	require.InDelta(t, 4, c.Micros(99), 0)
 	require.True(t, math.IsNaN(measure.Cell{}.Micros(50)))

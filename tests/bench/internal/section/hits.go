@@ -98,8 +98,9 @@ func (t turn) once(ctx context.Context, counter commandCounter, c *contestant, g
 		return cell, fmt.Errorf("%s: %w", c.name, err)
 	}
 	after, err := counter.total(ctx)
-	if err == nil && !t.honest(cell.Ops, after-before) {
-		err = fmt.Errorf("%s: %d reads took %d commands in Redis: that is no %s", c.name, cell.Ops, after-before, t.what)
+	cell.Commands = after - before
+	if err == nil && !t.honest(cell.Ops, cell.Commands) {
+		err = fmt.Errorf("%s: %d reads took %d commands in Redis: that is no %s", c.name, cell.Ops, cell.Commands, t.what)
 	}
 	return cell, err
 }

@@ -23,7 +23,7 @@ func RemoteHit(ctx context.Context, cfg Config) (Result, error) {
 	}
 	last := &result.Tables[len(result.Tables)-1]
 	last.Notes = append([]string{
-		"Ratios to " + peers.RemoteBaseline + "; of throughput, higher is better, of latencies lower. Server and client share the machine.",
+		"Ratios to " + peers.RemoteBaseline + "; of throughput, higher is better, of latencies lower. Server and client share the machine. Commands are those that Redis ran, a read.",
 		"Every goroutine reads keys of its own in turn, so that joining reads of one key helps nobody. All use tandem's codec.",
 	}, asked(list)...)
 	result.Panels = []report.Panel{remotePanel(found)}
@@ -33,14 +33,15 @@ func RemoteHit(ctx context.Context, cfg Config) (Result, error) {
 func remoteTable(goroutines int, m *measure.Matrix) report.Table {
 	table := report.Table{
 		Title:  "L2 hit, " + Goroutines(goroutines),
-		Header: []string{"", "p50, us", "ratio", "p99, us", "ratio", "thousand/s", "ratio"},
+		Header: []string{"", "p50, us", "ratio", "p99, us", "ratio", "thousand/s", "ratio", "commands"},
 	}
 	for _, name := range m.Names() {
 		table.Add(name,
 			report.Number(m.Median(name, p50)), report.Number(m.Ratio(name, peers.RemoteBaseline, p50)),
 			report.Number(m.Median(name, p99)), report.Number(m.Ratio(name, peers.RemoteBaseline, p99)),
 			report.Number(m.Median(name, measure.Cell.PerSecond)/1000),
-			report.Number(m.Ratio(name, peers.RemoteBaseline, measure.Cell.PerSecond)))
+			report.Number(m.Ratio(name, peers.RemoteBaseline, measure.Cell.PerSecond)),
+			report.Count(m.Median(name, measure.Cell.CommandsPerOp)))
 	}
 	return table
 }
