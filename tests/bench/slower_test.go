@@ -31,6 +31,9 @@ const (
 	guardTime     = 50 * time.Millisecond
 	guardAttempts = 3 // a machine that is busy with other things is given two more chances
 
+	// calmWithin is how long an attempt waits for a calm machine, such as for the tests of other packages to end.
+	calmWithin = 30 * time.Second
+
 	// kept is the share of its recorded speed that tandem must keep.
 	kept = 0.75
 )
@@ -76,6 +79,9 @@ func undisturbed(c measure.Cell) float64 { return c.Micros(10) }
 // ratios returns tandem's ratio for each number of goroutines, by the names in the record.
 func (c comparison) ratios(t *testing.T, addr string, rounds int) map[string]float64 {
 	t.Helper()
+	if !measure.WaitForCalm(calmWithin) {
+		t.Log("the machine has other things to do: these figures may be wrong")
+	}
 	cfg := section.Config{Addr: addr, Rounds: rounds, Time: guardTime}
 	found, err := c.run(t.Context(), cfg, c.list, slices.Sorted(maps.Keys(c.figures)))
 	require.NoError(t, err)
