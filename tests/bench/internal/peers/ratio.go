@@ -52,12 +52,17 @@ func Keepers() []KeeperPeer {
 	}
 }
 
+// keeperKey is the key of an id, for everybody: as it is text, it is hashed. Ids as they are would be a present to Ristretto,
+// which counts accesses by the low bits of a number: ids that are dense would share no counters. All have the same length, for
+// entries of one size.
+func keeperKey(id int64) string { return fmt.Sprintf("%020d", id) }
+
 type ristrettoKeeper struct {
-	cache *ristretto.Cache[int64, int64]
+	cache *ristretto.Cache[string, int64]
 }
 
 func openRistrettoKeeper(_ string, entries int) (Keeper, error) {
-	c, err := ristretto.NewCache(&ristretto.Config[int64, int64]{
+	c, err := ristretto.NewCache(&ristretto.Config[string, int64]{
 		NumCounters: 10 * int64(entries), MaxCost: int64(entries), BufferItems: 64, IgnoreInternalCost: true,
 	})
 	if err != nil {
@@ -67,10 +72,11 @@ func openRistrettoKeeper(_ string, entries int) (Keeper, error) {
 }
 
 func (k ristrettoKeeper) Touch(id int64) (bool, error) {
-	if _, ok := k.cache.Get(id); ok {
+	key := keeperKey(id)
+	if _, ok := k.cache.Get(key); ok {
 		return true, nil
 	}
-	k.cache.Set(id, id, 1)
+	k.cache.Set(key, id, 1)
 	k.cache.Wait()
 	return false, nil
 }
@@ -80,10 +86,10 @@ func (k ristrettoKeeper) Close() error {
 	return nil
 }
 
-type otterKeeper struct{ cache *otter.Cache[int64, int64] }
+type otterKeeper struct{ cache *otter.Cache[string, int64] }
 
 func openOtterKeeper(_ string, entries int) (Keeper, error) {
-	c, err := otter.New(&otter.Options[int64, int64]{MaximumSize: entries, Executor: func(fn func()) { fn() }})
+	c, err := otter.New(&otter.Options[string, int64]{MaximumSize: entries, Executor: func(fn func()) { fn() }})
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +97,11 @@ func openOtterKeeper(_ string, entries int) (Keeper, error) {
 }
 
 func (k otterKeeper) Touch(id int64) (bool, error) {
-	if _, ok := k.cache.GetIfPresent(id); ok {
+	key := keeperKey(id)
+	if _, ok := k.cache.GetIfPresent(key); ok {
 		return true, nil
 	}
-	k.cache.Set(id, id)
+	k.cache.Set(key, id)
 	return false, nil
 }
 
@@ -156,8 +163,7 @@ func openBudget(addr string, bytes, cost int64) (*tandemKeeper, error) {
 }
 
 func (k *tandemKeeper) Touch(id int64) (bool, error) {
-	// All keys of one length, for entries of one size.
-	got, err := k.cache.Get(context.Background(), fmt.Sprintf("%020d", id))
+	got, err := k.cache.Get(context.Background(), keeperKey(id))
 	if err == nil && got != id {
 		err = fmt.Errorf("tandem: got %d for %d", got, id)
 	}
