@@ -3,6 +3,7 @@ package encrypt_test
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -210,4 +211,18 @@ func parseEpoch(t *testing.T, s string) uint64 {
 	n, err := strconv.ParseUint(digits, 16, 64)
 	require.NoError(t, err)
 	return n
+}
+
+func TestTiered_AnotherTypesBytesAreAMiss(t *testing.T) {
+	t.Parallel()
+	f := &fleet{Miniredis: miniredis.RunT(t)}
+	c := encrypting(t, codec.Default, newKey(t, "a", 1))
+	first, second := f.instance(t, "users", c), f.instance(t, "users", codec.Versioned(c, 2))
+	require.NoError(t, first.Set(t.Context(), "1", stored))
+	f.forge(t, "users", "1", "users", "1", func(e *remote.Envelope) {
+		e.Schema.Type = codec.Fingerprint(codec.Versioned(c, 2), reflect.TypeFor[user]())
+	})
+	require.Equal(t, fromSource, get(t, second, "1"))
+	require.Equal(t, 1, f.loads)
+	require.NotZero(t, second.Stats().BadEntries)
 }
