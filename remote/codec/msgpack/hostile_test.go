@@ -88,6 +88,13 @@ func TestUnmarshal_RefusesBadBytes(t *testing.T) {
 	}
 }
 
+func TestUnmarshal_RefusesDeepBytes(t *testing.T) {
+	t.Parallel()
+	type list []list
+	require.NoError(t, msgpack.Codec.Unmarshal(append(bytes.Repeat([]byte{0x91}, 128), 0xc0), new(list)))
+	require.ErrorContains(t, msgpack.Codec.Unmarshal(append(bytes.Repeat([]byte{0x91}, 129), 0xc0), new(list)), "more than 128 levels")
+}
+
 func TestUnmarshal_RefusesEveryTruncation(t *testing.T) {
 	t.Parallel()
 	b, err := msgpack.Codec.Marshal(newEverything())

@@ -107,13 +107,10 @@ func (s *scanner) extension(n uint64) error {
 }
 
 func (s *scanner) values(n uint64, depth int) error {
-	switch {
-	case n > uint64(len(s.data)-s.pos):
-		return errShort
-	case depth >= maxDepth:
+	if depth >= maxDepth {
 		return errDeep
 	}
-	for range n {
+	for range n { // each takes a byte at least, so this ends with the data
 		if err := s.value(depth + 1); err != nil {
 			return err
 		}
