@@ -112,35 +112,36 @@ func (c *Codec) Unmarshal([]byte, any) error { return c.wrap("decrypt", ErrNoEnt
 
 // MarshalEntry implements codec.EntryCodec.
 func (c *Codec) MarshalEntry(e codec.Entry, v any) ([]byte, error) {
-	clear, err := codec.MarshalFor(c.inner, e, v)
+	plain, err := codec.MarshalFor(c.inner, e, v)
 	if err != nil {
 		return nil, err
 	}
-	return c.seal(e, clear), nil
+	return c.seal(e, plain), nil
 }
 
 // UnmarshalEntry implements codec.EntryCodec. Its errors wrap ErrUnknownKey and ErrNotAuthentic.
 func (c *Codec) UnmarshalEntry(e codec.Entry, data []byte, v any) error {
-	clear, err := c.open(e, data)
+	plain, err := c.open(e, data)
 	if err != nil {
 		return c.wrap("decrypt", err)
 	}
-	return codec.UnmarshalFor(c.inner, e, clear, v)
+	return codec.UnmarshalFor(c.inner, e, plain, v)
 }
 
 func (c *Codec) wrap(what string, err error) error {
 	return fmt.Errorf("codec %s: %s: %w", c.name, what, err)
 }
 
-func (c *Codec) seal(e codec.Entry, clear []byte) []byte {
+func (c *Codec) seal(e codec.Entry, plain []byte) []byte {
 	id := c.first.id
-	head := offID + len(id)
-	b := make([]byte, head+chacha20poly1305.NonceSizeX, head+overhead+len(clear))
-	b[0], b[1] = format, byte(len(id))
-	copy(b[offID:], id)
-	nonce := b[head:]
+	b := make([]byte, 0, offID+len(id)+overhead+len(plain))
+	b = append(b, format, byte(len(id)))
+	b = append(b, id...)
+	additional := c.additional(e, b)
+	nonce := make([]byte, chacha20poly1305.NonceSizeX)
 	_, _ = rand.Read(nonce) // never fails: without randomness the program ends
-	return c.first.aead().Seal(b, nonce, clear, c.additional(e, b[:head]))
+	b = append(b, nonce...)
+	return c.first.aead().Seal(b, nonce, plain, additional)
 }
 
 func (c *Codec) open(e codec.Entry, data []byte) ([]byte, error) {
@@ -157,11 +158,11 @@ func (c *Codec) open(e codec.Entry, data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: id %.16q", ErrUnknownKey, data[offID:head])
 	}
 	nonce, sealed := data[head:head+chacha20poly1305.NonceSizeX], data[head+chacha20poly1305.NonceSizeX:]
-	clear, err := opened(k.aead(), nonce, sealed, c.additional(e, data[:head]))
+	plain, err := opened(k.aead(), nonce, sealed, c.additional(e, data[:head]))
 	if err != nil {
 		return nil, fmt.Errorf("%w (key %s)", ErrNotAuthentic, k.id)
 	}
-	return clear, nil
+	return plain, nil
 }
 
 func opened(aead cipher.AEAD, nonce, sealed, additional []byte) ([]byte, error) {

@@ -67,7 +67,7 @@ func (s *structure) add(t reflect.Type, path string) {
 			s.fail(path+f.Name, "the options intern and alias are not supported")
 		case f.Anonymous && f.Type.Kind() == reflect.Pointer:
 			s.fail(path+f.Name, "an embedded pointer that is nil would come back as one to a zero value")
-		case f.Anonymous && !f.IsExported() && !(embedded && plain):
+		case f.Anonymous && !f.IsExported() && (!embedded || !plain):
 			s.fail(path+f.Name, "it is embedded, its type is not exported, and it is no plain struct")
 		case embedded && plain:
 			s.add(f.Type, path+f.Name+".")

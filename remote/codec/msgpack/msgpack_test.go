@@ -185,7 +185,7 @@ func TestStructTags(t *testing.T) {
 	require.Equal(t, map[string]int{"ID": 1, "Rev": 2, "Visible": 3, "m": 4, "only_json": 5}, names)
 
 	type positional struct {
-		_msgpack struct{} `msgpack:",as_array"` //nolint:unused // the library looks for it
+		_msgpack struct{} `msgpack:",as_array"`
 		A, B     int
 	}
 	kept(t, positional{A: 1, B: 2})
@@ -196,7 +196,7 @@ type (
 	halfPair struct{ A int }
 	readOnly struct{ A int }
 	crossed  struct{ A int }
-	hidden   struct{ a int } //nolint:unused // a struct without an exported field
+	hidden   struct{ a int }
 	ringA    struct{ B *ringB }
 	ringB    struct {
 		A    *ringA
@@ -394,11 +394,11 @@ func TestFingerprint_TellsStructuresApart(t *testing.T) {
 		Next *recursive
 	}
 	type ab struct {
-		_msgpack struct{} `msgpack:",as_array"` //nolint:unused // the library looks for it
+		_msgpack struct{} `msgpack:",as_array"`
 		A, B     int
 	}
 	type ba struct {
-		_msgpack struct{} `msgpack:",as_array"` //nolint:unused // the library looks for it
+		_msgpack struct{} `msgpack:",as_array"`
 		B, A     int
 	}
 	seen := map[uint64]reflect.Type{}

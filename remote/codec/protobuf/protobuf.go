@@ -70,7 +70,7 @@ func (protobufCodec) Marshal(v any) (b []byte, err error) {
 		if rv.Kind() != reflect.Pointer || rv.IsNil() {
 			return nil, planFor(reflect.TypeOf(v)).refusal()
 		}
-		if m, ok = rv.Elem().Interface().(proto.Message); !ok {
+		if m, ok = reflect.TypeAssert[proto.Message](rv.Elem()); !ok {
 			return nil, planFor(rv.Type().Elem()).refusal()
 		}
 	}
