@@ -12,14 +12,14 @@ const (
 	// perItem is what Ristretto keeps for one item in its maps: 48 bytes and an 8-byte key in the store, 16 in the
 	// policy. Go's maps are between 7/16 and 7/8 full; the store's 256 parts fill in step, so the emptier end counts.
 	perItem = 170
-	// typicalEntry is the size of entry that the number of counters and stripes is planned for. A budget filled with
-	// smaller ones has fewer counters an entry and more keys a stripe: a slightly lower hit ratio, nothing else.
+	// typicalEntry is the size of entry that the number of counters and slots is planned for. A budget filled with
+	// smaller ones has fewer counters an entry and more keys a slot: a slightly lower hit ratio, nothing else.
 	typicalEntry = 1 << 10
 	// countersPerEntry is what Ristretto's authors recommend; with one instead of ten, 2 to 14 points of hit ratio go.
 	countersPerEntry = 10
 	// writeBuffer is Ristretto's buffer of 32,768 pointers.
 	writeBuffer = 32768 * 8
-	// shards is the fixed part of Ristretto's 256 maps, its timers and the door.
+	// shards is the fixed part of Ristretto's 256 maps, its timers, and of what is counted in parts.
 	shards = 128 << 10
 )
 
@@ -35,10 +35,10 @@ func planFor(bytes int64) plan {
 }
 
 // fixed returns the bytes of heap that a store takes while it is empty.
-func (p plan) fixed(stripes int64) int64 {
+func (p plan) fixed(slots int64) int64 {
 	sketch := powerOfTwo(p.counters) * 2      // four rows of four bits a counter
 	bloom := powerOfTwo(p.counters*96/10) / 8 // 9.6 bits a counter for one false positive in a hundred
-	return sketch + bloom + writeBuffer + shards + stripes
+	return sketch + bloom + writeBuffer + shards + slots
 }
 
 func powerOfTwo(n int64) int64 {

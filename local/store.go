@@ -15,7 +15,7 @@ import (
 )
 
 // MinBytes is the smallest budget a store can keep to: below it the fixed parts (the admission counters, the write
-// buffer, the stripes) would be all of it.
+// buffer, the slots) would be all of it.
 const MinBytes = 1 << 20
 
 // ErrInvalidOptions is returned by New, wrapped with the field, its value and its bound.
@@ -34,20 +34,22 @@ type Options[V any] struct {
 
 // Store is the first tier. All methods may be called concurrently, also beside and after Close.
 type Store[V any] struct {
-	stripes // evictions, by stripe
-
+	slots        slots[V]
 	seed         maphash.Seed
 	maxStaleness int64 // nanoseconds
-	limit        int64 // bytes
-	cost         coster[V]
 	current      atomic.Pointer[session]
-	now          func() int64       // mono.Now; a test stops a reader in it, between two readings whose order matters
-	misses       [doorSlots]counter // lookups that found nothing servable
+	now          func() int64 // mono.Now; a test stops a reader in it, between two readings whose order matters
+	uses         uses
+
+	limit int64 // bytes
+	cost  coster[V]
 
 	mu sync.Mutex // orders replacements of current
 
-	door  door // lookups in progress
+	door  door // uses of Ristretto's Get in progress
 	items *ristretto.Cache[uint64, *Entry[V]]
+
+	hits, misses counters
 
 	// writes is read-locked around every call that sends to Ristretto's buffer, which Close closes: a send to it after
 	// that panics.
@@ -55,22 +57,29 @@ type Store[V any] struct {
 	closed bool // guarded by writes
 }
 
-type counter struct {
-	n atomic.Uint64
-	_ [cacheLine - 8]byte
-}
-
-// Entry is what a lookup returns. It is immutable and shared by all who look it up.
+// Entry is what a lookup returns. What is exported of it is immutable and shared by all who look it up.
+//
+// What a hit reads comes first, in 64 bytes.
 type Entry[V any] struct {
-	// Value is the stored value; the zero V if Absent.
-	Value V
-	// Absent says that the key is known not to exist.
-	Absent bool
-
+	hash    uint64
 	key     string
 	ticket  Ticket
 	expires int64
+	told    atomic.Uint32 // see uses
+	state   atomic.Uint32 // pending, live or gone; see put and drop
+
+	// Absent says that the key is known not to exist.
+	Absent bool
+	// Value is the stored value; the zero V if Absent.
+	Value V
 }
+
+// The states of an entry, which it goes through in this order.
+const (
+	pending uint32 = iota // Ristretto may hold it; nobody is served it
+	live                  // it may be served
+	gone                  // it was evicted, or Ristretto does not hold it any more
+)
 
 // New returns an empty store with no session: until [Store.Begin], entries live for MaxStaleness.
 func New[V any](opts Options[V]) (*Store[V], error) {
@@ -82,7 +91,8 @@ func New[V any](opts Options[V]) (*Store[V], error) {
 	}
 	plan := planFor(opts.Bytes)
 	s := &Store[V]{
-		stripes:      newStripes(plan.entries),
+		slots:        newSlots[V](plan.entries),
+		uses:         uses{length: uint64(plan.counters)},
 		seed:         maphash.MakeSeed(),
 		maxStaleness: int64(opts.MaxStaleness),
 		limit:        opts.Bytes,
@@ -92,9 +102,10 @@ func New[V any](opts Options[V]) (*Store[V], error) {
 	s.current.Store(newSession(mono.Never))
 	items, err := ristretto.NewCache(&ristretto.Config[uint64, *Entry[V]]{
 		NumCounters:        plan.counters,
-		MaxCost:            opts.Bytes - plan.fixed(s.stripes.bytes()),
+		MaxCost:            opts.Bytes - plan.fixed(s.slots.bytes()),
 		BufferItems:        64,
 		IgnoreInternalCost: true, // ours counts what Ristretto keeps for an item, measured
+		OnExit:             s.drop,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("local: %w", err)
@@ -105,35 +116,84 @@ func New[V any](opts Options[V]) (*Store[V], error) {
 
 // Get returns the entry of key if it may be served now, else nil. It does not allocate and takes no lock of its own.
 func (s *Store[V]) Get(key string) *Entry[V] {
-	slot := s.door.enter()
-	if slot == nil {
+	hash := s.hash(key)
+	slot := s.slots.of(hash)
+	e := slot.entry.Load()
+	switch {
+	case e == nil || !e.is(hash, key) || e.state.Load() == gone:
+		e = s.find(slot, hash, key)
+	case s.uses.counts(&e.told):
+		s.use(hash)
+	}
+	if e == nil || !s.servable(e) {
+		s.misses.add()
 		return nil
 	}
-	e := s.lookup(key)
-	slot.leave()
-	if e == nil {
-		s.misses[pick()].n.Add(1)
-	}
+	s.hits.add()
 	return e
 }
 
-func (s *Store[V]) lookup(key string) *Entry[V] {
-	hash := s.hash(key)
-	e, ok := s.items.Get(hash)
-	// The key is compared because the hash is all that Ristretto knows of it: two keys of one hash are misses to each other.
-	if !ok || e.key != key {
-		return nil
-	}
-	// The order of the readings below matters: see fresh. It is written out here to read the clock once for age and expiry.
+// is compares the key too: the hash is all that a slot and Ristretto know of it. Two keys of one hash are misses to each other.
+func (e *Entry[V]) is(hash uint64, key string) bool { return e.hash == hash && e.key == key }
+
+// servable is the rule of a hit. The order of the readings matters: see fresh. It is written out here to read the clock once
+// for age and expiry.
+func (s *Store[V]) servable(e *Entry[V]) bool {
 	proof := e.ticket.session.proof.Load()
 	now := s.now()
-	if now-max(e.ticket.at, proof) > s.maxStaleness || now >= e.expires {
+	return now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires &&
+		e.state.Load() == live && s.current.Load() == e.ticket.session
+}
+
+// find asks Ristretto, and shows what it holds in the slot.
+func (s *Store[V]) find(slot *slot[V], hash uint64, key string) *Entry[V] {
+	pass, n := s.door.enter()
+	if pass == nil {
 		return nil
 	}
-	if !s.unmoved(hash, e.ticket) {
+	defer pass.leave()
+	s.uses.hear(n)
+	e, ok := s.items.Get(hash)
+	if !ok || !e.is(hash, key) {
 		return nil
 	}
+	s.show(slot, e)
 	return e
+}
+
+// use tells Ristretto's policy of a hit, which is all that its Get is asked for here.
+func (s *Store[V]) use(hash uint64) {
+	if pass, n := s.door.enter(); pass != nil {
+		s.uses.hear(n)
+		s.items.Get(hash)
+		pass.leave()
+	}
+}
+
+// show makes e the slot's entry, unless Ristretto has given it up.
+//
+// Between Ristretto's answer and the slot it may give e up for another entry of the key, or for want of room. Then e must not
+// stay, or a Get after the Put of that other one would find e, and its memory would be held by the slot alone. Ristretto
+// calls drop when it gives e up. Either drop's mark comes first, and is seen by the second look here, or the slot is set
+// first, and drop finds e there.
+func (s *Store[V]) show(slot *slot[V], e *Entry[V]) {
+	if e.state.Load() == gone {
+		return
+	}
+	slot.entry.Store(e)
+	if e.state.Load() == gone {
+		slot.entry.CompareAndSwap(e, nil)
+	}
+}
+
+// drop is called by Ristretto with each entry that it does not hold any more, or has never held; with nil for none. Where it
+// is somebody's call that makes Ristretto give an entry up, drop is called before that call returns.
+func (s *Store[V]) drop(e *Entry[V]) {
+	if e == nil {
+		return
+	}
+	e.state.Store(gone)
+	s.slots.of(e.hash).entry.CompareAndSwap(e, nil)
 }
 
 // Put stores a value that was read under ticket t, for ttl at most. It reports whether the value was handed to
@@ -152,7 +212,7 @@ func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl time.Duration) boo
 	if ttl <= 0 || !s.Good(key, t) {
 		return false
 	}
-	e.key, e.ticket = key, t
+	e.hash, e.key, e.ticket = s.hash(key), key, t
 	now := mono.Now()
 	if e.expires = now + int64(ttl); e.expires < now {
 		e.expires = math.MaxInt64
@@ -161,17 +221,36 @@ func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl time.Duration) boo
 
 	s.writes.RLock()
 	defer s.writes.RUnlock()
-	if s.closed || !s.items.Set(s.hash(key), e, cost) {
+	if s.closed || !s.items.Set(e.hash, e, cost) {
 		return false
 	}
 	// Ristretto applies the Set of a new key later, on one goroutine. Waiting for it costs about a microsecond beside a
 	// load or a trip to Redis. In return a Get right after this one hits, and a burst of new keys is slowed instead of
 	// being dropped (of 300,000 Sets in a burst Ristretto drops 82 %).
 	s.items.Wait()
+	s.enliven(e)
 	return true
 }
 
-// release gives the memory of a void entry back. That it does is a matter of memory only: nothing void is ever served.
+// enliven has an entry served from now on that Ristretto holds, unless its key was evicted since its ticket was taken.
+//
+// Evict counts first and looks second; here Ristretto has the entry first, and the count is compared second. So if the count
+// has not moved here, an Evict that follows finds the entry and drops it; and if an Evict has looked in vain, before the entry
+// was there, its count is seen here. Between the two nobody is served the entry: it is pending.
+func (s *Store[V]) enliven(e *Entry[V]) {
+	slot := s.slots.of(e.hash)
+	if slot.version.Load() != e.ticket.version {
+		s.items.Del(e.hash) // whichever it holds now: one that is better is a miss
+		s.drop(e)
+		return
+	}
+	if e.state.CompareAndSwap(pending, live) {
+		s.show(slot, e)
+	}
+}
+
+// release drops what is held under hash. It is what makes an eviction one: the version that Evict counts is for those who
+// are about to put.
 func (s *Store[V]) release(hash uint64) {
 	s.writes.RLock()
 	defer s.writes.RUnlock()
@@ -195,11 +274,7 @@ type Usage struct {
 
 // Usage returns the counts since New and the bytes now.
 func (s *Store[V]) Usage() Usage {
-	u := Usage{Limit: s.limit}
-	for i := range s.misses {
-		u.Misses += s.misses[i].n.Load()
-	}
-	u.Hits = max(s.door.entered(), u.Misses) - u.Misses
+	u := Usage{Limit: s.limit, Hits: s.hits.sum(), Misses: s.misses.sum()}
 	s.writes.RLock()
 	defer s.writes.RUnlock()
 	if !s.closed {
@@ -217,5 +292,6 @@ func (s *Store[V]) Close() {
 		return
 	}
 	s.closed = true
+	s.End() // of what the slots show, until Ristretto has dropped it
 	s.items.Close()
 }

@@ -35,6 +35,13 @@ func value(e *Entry[string]) string {
 	return e.Value
 }
 
+// entryOf returns an entry of the key "k" that would be served, and is in neither the slot nor Ristretto.
+func entryOf(s *Store[string], v string, t Ticket) *Entry[string] {
+	e := &Entry[string]{hash: s.hash("k"), key: "k", ticket: t, expires: math.MaxInt64, Value: v}
+	e.state.Store(live)
+	return e
+}
+
 func TestPutIsVisibleAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
@@ -64,12 +71,42 @@ func TestAbsentIsAnAnswer(t *testing.T) {
 func TestEvictedBetweenTwoBufferedSets(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	old := s.Ticket("k")
-	e := &Entry[string]{Value: "old", key: "k", ticket: old, expires: math.MaxInt64}
-	require.True(t, s.items.Set(s.hash("k"), e, 1)) // as put does, without its check and its wait
+	e := entryOf(s, "old", s.Ticket("k"))
+	e.state.Store(pending)
+	require.True(t, s.items.Set(e.hash, e, 1)) // as put does, without its check and its wait
 	s.Evict("k")
 	s.Put("k", "new", s.Ticket("k"), time.Hour)
+	s.items.Wait()
+	s.enliven(e)
 	require.NotEqual(t, "old", value(s.Get("k")))
+}
+
+// An entry is in Ristretto before it is known whether its key was evicted meanwhile.
+func TestNobodyIsServedAnEntryBeforeItsTicketIsComparedAgain(t *testing.T) {
+	t.Parallel()
+	for _, evicted := range []string{"not", "before", "after"} {
+		s := newStore(t, time.Hour)
+		e := entryOf(s, "v", s.Ticket("k"))
+		e.state.Store(pending)
+		if evicted == "before" {
+			s.Evict("k")
+		}
+		require.True(t, s.items.Set(e.hash, e, 1))
+		s.items.Wait()
+		require.Nil(t, s.Get("k"), "pending")
+		if evicted == "after" {
+			s.Evict("k")
+		}
+		s.enliven(e)
+		if evicted == "not" {
+			require.Same(t, e, s.Get("k"))
+		} else {
+			require.Nil(t, s.Get("k"), evicted)
+			s.items.Wait()
+			_, held := s.items.GetTTL(e.hash)
+			require.False(t, held, "its memory is given back")
+		}
+	}
 }
 
 func TestATicketFromBeforeAnEvictionStoresNothing(t *testing.T) {
@@ -163,14 +200,14 @@ func TestAProofDoesNotReachBackAcrossSessions(t *testing.T) {
 }
 
 // A reader stops in the middle of a hit; while it is stopped, the connection delivers what piled up: the invalidation of
-// this very key, and a heartbeat. See Store.fresh. This fails if the stripe is compared before the proof is read.
+// this very key, and a heartbeat. See Store.fresh. This fails if the slot's version is compared before the proof is read.
 func TestTheOrderOfAHit(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Second)
 	stale := mono.Now() - int64(2*time.Second) // the last proof is over the bound
 	s.replace(func(*session) int64 { return stale })
 	ticket := s.Ticket("k").NotAfter(stale)
-	e := &Entry[string]{Value: "old", key: "k", ticket: ticket, expires: math.MaxInt64}
+	e := entryOf(s, "old", ticket)
 	s.items.Set(s.hash("k"), e, 1)
 	s.items.Wait()
 
@@ -201,7 +238,8 @@ func TestExpiry(t *testing.T) {
 func TestTwoKeysOfOneHashAreMissesToEachOther(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	e := &Entry[string]{Value: "of another key", key: "other", ticket: s.Ticket("k"), expires: math.MaxInt64}
+	e := entryOf(s, "of another key", s.Ticket("k"))
+	e.key = "other"
 	s.items.Set(s.hash("k"), e, 1)
 	s.items.Wait()
 	require.Nil(t, s.Get("k"))

@@ -55,15 +55,17 @@ type Lease struct {
 	Now   int64
 	// Value is the envelope's bytes if Outcome is Found.
 	Value []byte
+	// Token is what the lease is held under if Outcome is Acquired: the caller's, or, of a shared one, who came first.
+	Token Token
 }
 
 // Acquire takes the right to load key's entry, for ttl at most. inbox is the private channel that is told when another
-// holder is done. A value of more than Options.MaxBytes counts as none. A lease that this very token holds already counts as acquired, so that an attempt whose reply was lost
-// can be repeated.
+// holder is done. A value of more than Options.MaxBytes counts as none. A lease that this very token holds already counts as
+// acquired, so that an attempt whose reply was lost can be repeated. With Options.Shared nobody holds it alone.
 func (s *Store) Acquire(ctx context.Context, key string, token Token, seen Seen, ttl time.Duration, inbox string) (Lease, error) {
 	reply, err := s.run(ctx, acquireScript, []string{s.keys.Entry(key), s.keys.Epoch()},
 		s.field, s.field+leaseSuffix, s.field+waiterSuffix,
-		string(token), ttl.Milliseconds(), string(seen), inbox, formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.maxBytes).Slice()
+		string(token), ttl.Milliseconds(), string(seen), inbox, formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.maxBytes, s.shared).Slice()
 	if err != nil {
 		return Lease{}, err
 	}
@@ -86,15 +88,20 @@ func parseLease(reply []any) (Lease, error) {
 		return Lease{}, errReply
 	}
 	l := Lease{Outcome: Outcome(code), Epoch: epoch, Now: now}
+	if l.Outcome == Held {
+		return l, nil
+	}
+	if len(reply) < 4 {
+		return Lease{}, errReply
+	}
+	text, ok := reply[3].(string)
+	if !ok {
+		return Lease{}, errReply
+	}
 	if l.Outcome == Found {
-		value, ok := "", false
-		if len(reply) > 3 {
-			value, ok = reply[3].(string)
-		}
-		if !ok {
-			return Lease{}, errReply
-		}
-		l.Value = []byte(value)
+		l.Value = []byte(text)
+	} else {
+		l.Token = Token(text)
 	}
 	return l, nil
 }
@@ -111,7 +118,7 @@ func (s *Store) Renew(ctx context.Context, key string, token Token, ttl time.Dur
 func (s *Store) Fill(ctx context.Context, key string, token Token, envelope []byte, ttl time.Duration, epoch uint64, wake []byte) (bool, error) {
 	n, err := s.run(ctx, fillScript, []string{s.keys.Entry(key), s.keys.Epoch()},
 		s.field, s.field+leaseSuffix, s.field+waiterSuffix,
-		string(token), envelope, ttl.Milliseconds(), formatEpoch(epoch), wake).Int()
+		string(token), envelope, ttl.Milliseconds(), formatEpoch(epoch), wake, s.shared).Int()
 	return n == 1, err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,13 +18,16 @@ import (
 const MaxBatch = 1000
 
 // Store is the second tier for one cache and one schema. It may be used concurrently. Every call is one round trip (two
-// for a script that the server does not know yet), waits for ctx at most as well as the client obeys it, and is not retried.
+// for a script that the server does not know yet), or, of Get, a part of one; it waits for ctx at most as well as the client
+// obeys it, and is not retried.
 type Store struct {
 	client   redis.UniversalClient
+	reads    reads
 	keys     Keys
 	field    string
 	channel  string
 	maxBytes int
+	shared   string // what the scripts are told of Options.Shared
 	commands atomic.Uint64
 }
 
@@ -37,13 +39,23 @@ type Options struct {
 	DB int
 	// MaxBytes is the longest envelope that is read where Redis can tell before: Acquire hands out none that is longer.
 	MaxBytes int
+	// Pipelines is how many round trips of Get are under way at once before further ones share theirs. Not positive: each is
+	// one of its own.
+	Pipelines int
+	// Shared has several hold a lease at once: it keeps out what an invalidation came between, and nobody waits.
+	Shared bool
 }
 
 // New returns the store of one cache on client, which stays the caller's.
 func New(client redis.UniversalClient, opts Options) *Store {
-	return &Store{
+	s := &Store{
+		reads:  reads{client: client, field: opts.Schema.Field(), limit: opts.Pipelines},
 		client: client, keys: opts.Keys, field: opts.Schema.Field(), channel: opts.Keys.Channel(opts.DB), maxBytes: opts.MaxBytes,
 	}
+	if opts.Shared {
+		s.shared = "1"
+	}
+	return s
 }
 
 // Commands returns how many commands the store has sent.
@@ -53,13 +65,13 @@ func (s *Store) Commands() uint64 { return s.commands.Load() }
 // ErrTooLarge if the client refused to read it.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 	s.commands.Add(1)
-	b, err := s.client.HGet(ctx, s.keys.Entry(key), s.field).Bytes()
+	b, err := s.reads.get(ctx, s.keys.Entry(key))
 	switch {
 	case err == nil:
 		return b, nil
 	case errors.Is(err, redis.Nil):
 		return nil, nil
-	case strings.HasPrefix(err.Error(), "WRONGTYPE"):
+	case wrongType(err):
 		return nil, ErrWrongType
 	case errors.Is(err, redisclient.ErrTooLong):
 		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)

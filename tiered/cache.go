@@ -39,6 +39,7 @@ type Cache[V any] struct {
 	waiters waiters
 	pending *pending
 	journal *journal
+	gather  gather
 	count   counters
 
 	bus    *Bus
@@ -111,7 +112,9 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 	if err != nil {
 		return nil, err
 	}
-	stored := remote.Options{Keys: keys, Schema: schema, DB: bus.db, MaxBytes: opts.MaxEntryBytes}
+	stored := remote.Options{
+		Keys: keys, Schema: schema, DB: bus.db, MaxBytes: opts.MaxEntryBytes, Pipelines: opts.Pipelines, Shared: opts.NoLease,
+	}
 	bus.data.AllowBulk(opts.MaxEntryBytes)
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Cache[V]{
@@ -132,6 +135,7 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 	if opts.MaxLoads > 0 {
 		c.slots = make(chan struct{}, opts.MaxLoads)
 	}
+	c.gather.send = c.sendInvalidation
 	c.flights.seed = maphash.MakeSeed()
 	c.flights.take, c.flights.live, c.flights.run = c.ticket, store.Live, c.fly
 	c.leave, err = bus.hub.Join(pubsub.Topic{

@@ -59,6 +59,8 @@ func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
 		return c.loadAlone(f, inLocal)
 	case f.refresh:
 		return c.fetchLeased(f, b, o, remote.Unwanted)
+	case c.opts.NoLease && f.load != nil:
+		return c.fetchLeased(f, b, o, remote.Wanted) // which brings what is there
 	}
 
 	raw, err := c.readRemote(f, b)
@@ -162,7 +164,10 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 		}
 		switch l.Outcome {
 		case remote.Acquired:
-			return c.loadLeased(f, b, token, l)
+			if c.opts.NoLease {
+				c.count.remoteMisses.Add(1) // of a read that was not made by itself
+			}
+			return c.loadLeased(f, b, l)
 		case remote.Found:
 			e, use := c.open(f.key, l.Value, l.Epoch, l.Now)
 			if use == usable {
@@ -226,8 +231,8 @@ func (w *leaseWait) next(ctx context.Context, word <-chan news) bool {
 }
 
 // loadLeased loads, stores the value in Redis if no invalidation has taken the lease away meanwhile, and in L1.
-func (c *Cache[V]) loadLeased(f *flight[V], b *budget, token remote.Token, l remote.Lease) (V, error) {
-	began := time.Now()
+func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error) {
+	began, token := time.Now(), l.Token
 	lost := false
 	v, err := c.callLoader(f, leaseTTL/3, func() { lost = lost || !c.renew(f.key, token) })
 	absent := errors.Is(err, ErrNotFound)
@@ -307,6 +312,9 @@ func (c *Cache[V]) renew(key string, token remote.Token) bool {
 }
 
 func (c *Cache[V]) release(f *flight[V], b *budget, token remote.Token) {
+	if c.opts.NoLease {
+		return // others may load under it
+	}
 	err := b.do(f.ctx, func(ctx context.Context) error {
 		return c.reads.Release(ctx, f.key, token, c.failedMessage(f.key))
 	})
@@ -322,6 +330,9 @@ func (c *Cache[V]) failedMessage(key string) []byte {
 // releaseLater gives up a lease that Redis may or may not have granted, so that nobody waits for it until its TTL. It is a
 // courtesy: a few run at a time, and the rest is left to the TTL.
 func (c *Cache[V]) releaseLater(key string, token remote.Token) {
+	if c.opts.NoLease {
+		return
+	}
 	select {
 	case c.courtesies <- struct{}{}:
 	default:

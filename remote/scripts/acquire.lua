@@ -9,7 +9,9 @@
 -- ARGV[7] -> the caller's private channel, told when the holder is done
 -- ARGV[8] -> a random epoch, in case there is none   ARGV[9] -> the epoch's TTL in ms
 -- ARGV[10] -> the longest value that is one; a longer one is as good as none
--- Output: {code, epoch, now in ms, value}; code 1 acquired, 2 the value is there, 3 somebody else holds the lease
+-- ARGV[11] -> "1": the lease is shared with who holds it
+-- Output: {code, epoch, now in ms, value or token}; code 1 acquired, under this token, 2 the value is there, 3 somebody else
+-- holds the lease
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local value = false
@@ -35,6 +37,9 @@ if lease and ARGV[6] ~= '*' and string.sub(lease, -32) ~= ARGV[4] then
   local expires = tonumber(string.sub(lease, 1, 13))
   -- One that is to last longer than any lease is not ours, and would keep the entry out for ever.
   if expires and expires > now and expires <= now + tonumber(ARGV[5]) then
+    if ARGV[11] == '1' then
+      return {1, epoch, now, string.sub(lease, -32)}
+    end
     local waiters = redis.call('HGET', KEYS[1], ARGV[3]) or ''
     if #waiters < 8192 and not string.find(waiters, ARGV[7], 1, true) then
       redis.call('HSET', KEYS[1], ARGV[3], waiters .. ARGV[7] .. ' ')
@@ -46,4 +51,4 @@ redis.call('HSET', KEYS[1], ARGV[2], string.format('%013d:%s', now + ARGV[5], AR
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[5]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[5])
 end
-return {1, epoch, now}
+return {1, epoch, now, ARGV[4]}

@@ -4,6 +4,7 @@
 -- ARGV[1] -> value's field   ARGV[2] -> lease's field   ARGV[3] -> waiters' field
 -- ARGV[4] -> token   ARGV[5] -> envelope   ARGV[6] -> TTL in ms, > 0
 -- ARGV[7] -> the epoch that the load began in   ARGV[8] -> message for each waiter's channel
+-- ARGV[9] -> "1": others share the lease, and it stays for them
 -- Output: 1 stored, 0 refused (an invalidation came between, or the lease was lost)
 local lease = redis.pcall('HGET', KEYS[1], ARGV[2])
 if type(lease) ~= 'string' or string.sub(lease, -32) ~= ARGV[4] then
@@ -17,7 +18,10 @@ if type(epoch) == 'string' and string.sub(epoch, 1, 17) == ARGV[7] .. ':' then
   stored = 1
 end
 local waiters = redis.call('HGET', KEYS[1], ARGV[3])
-redis.call('HDEL', KEYS[1], ARGV[2], ARGV[3])
+redis.call('HDEL', KEYS[1], ARGV[3])
+if ARGV[9] ~= '1' then
+  redis.call('HDEL', KEYS[1], ARGV[2])
+end
 if stored == 1 and redis.call('PTTL', KEYS[1]) < tonumber(ARGV[6]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[6])
 end

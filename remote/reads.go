@@ -1,0 +1,153 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/redisclient"
+)
+
+// maxTogether is how many reads share a round trip at most: enough for the trip to cost next to nothing for each, and few
+// enough that one large value among them does not hold up many.
+const maxTogether = 128
+
+// reads read fields of hashes. Few at once are a command each, which answers soonest. Where more are under way than limit,
+// the rest waits for a round trip to end and shares the next one, as a pipeline: that is several times the throughput, and
+// under such a load also the shorter wait.
+//
+// go-redis has pipelines that fill by themselves (AutoPipeline), and they are not used: a batch there obeys none of its
+// callers' contexts and only the client's own timeouts, of which ours has none; it is sent again as a whole when its
+// connection fails; and with one caller it takes twice the time.
+type reads struct {
+	client redis.UniversalClient
+	field  string
+	limit  int // round trips at once, not positive: no sharing
+
+	mu    sync.Mutex // protects what follows; never held over a round trip
+	trips int        // under way
+	// queue has those who wait for a trip to end. There is none in it while trips is below limit. Who leaves stays in it until
+	// the next trip begins, which a trip's deadline brings.
+	queue []*read
+}
+
+// read is one who waits.
+type read struct {
+	ctx  context.Context //nolint:containedctx // it is a call
+	key  string
+	done chan answer // has room for the answer: nobody need be there for it
+}
+
+type answer struct {
+	value []byte
+	err   error
+}
+
+// get returns the field of the hash at key, redis.Nil if there is none. It returns when ctx ends.
+func (r *reads) get(ctx context.Context, key string) ([]byte, error) {
+	if r.limit <= 0 {
+		return r.alone(ctx, key)
+	}
+	r.mu.Lock()
+	if r.trips < r.limit {
+		r.trips++
+		r.mu.Unlock()
+		defer r.next()
+		return r.alone(ctx, key)
+	}
+	waiting := &read{ctx: ctx, key: key, done: make(chan answer, 1)}
+	r.queue = append(r.queue, waiting)
+	r.mu.Unlock()
+	select {
+	case a := <-waiting.done:
+		return a.value, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (r *reads) alone(ctx context.Context, key string) ([]byte, error) {
+	return r.client.HGet(ctx, key, r.field).Bytes()
+}
+
+// next gives the trip that has ended to those who wait, or back.
+func (r *reads) next() {
+	if batch := r.take(); batch != nil {
+		go r.drain(batch) // the caller has its answer
+	}
+}
+
+// take returns who makes the next trip together; nobody means that the trip is given back.
+func (r *reads) take() []*read {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := min(len(r.queue), maxTogether)
+	if n == 0 {
+		r.trips--
+		r.queue = nil // what a burst has made it grow to
+		return nil
+	}
+	batch := r.queue[:n:n]
+	r.queue = r.queue[n:]
+	return batch
+}
+
+func (r *reads) drain(batch []*read) {
+	for ; batch != nil; batch = r.take() {
+		r.together(batch)
+	}
+}
+
+// together answers a batch in one round trip. A value that is too long to be read ends its connection, and takes answers of
+// others with it; then each that is lost is asked for alone.
+func (r *reads) together(batch []*read) {
+	ctx, cancel, present := r.until(batch)
+	defer cancel()
+	if len(present) == 0 {
+		return
+	}
+	pipe := r.client.Pipeline()
+	cmds := make([]*redis.StringCmd, len(present))
+	for i, one := range present {
+		cmds[i] = pipe.HGet(ctx, one.key, r.field)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for i, one := range present {
+		value, err := cmds[i].Bytes()
+		if errors.Is(err, redisclient.ErrTooLong) && len(present) > 1 {
+			value, err = r.alone(ctx, one.key)
+		}
+		one.done <- answer{value, err}
+	}
+}
+
+// until leaves out who has left, and returns a context that lasts as long as the most patient of the others.
+func (r *reads) until(batch []*read) (context.Context, context.CancelFunc, []*read) {
+	var latest time.Time
+	bounded := true
+	present := make([]*read, 0, len(batch))
+	for _, one := range batch {
+		if one.ctx.Err() != nil {
+			continue
+		}
+		present = append(present, one)
+		at, ok := one.ctx.Deadline()
+		bounded = bounded && ok
+		if at.After(latest) {
+			latest = at
+		}
+	}
+	if !bounded || len(present) == 0 {
+		ctx, cancel := context.WithCancel(context.Background())
+		return ctx, cancel, present
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), latest)
+	return ctx, cancel, present
+}
+
+// wrongType reports whether the key holds something else than a hash.
+func wrongType(err error) bool { return strings.HasPrefix(err.Error(), "WRONGTYPE") }
