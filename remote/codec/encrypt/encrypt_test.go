@@ -2,6 +2,7 @@ package encrypt_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"reflect"
 	"testing"
 
@@ -206,15 +207,27 @@ func TestErrorsHoldNoMoreThanTheID(t *testing.T) {
 	require.EqualError(t, c.UnmarshalEntry(entry, long, new(string)), `codec raw-e1: decrypt: encrypted under an unknown key: id "zzzzzzzzzzzzzzzz"`)
 }
 
+// storedHex is what a release in use has written for entry, under the key "a".
+const storedHex = "0101615e12e87166257f04c79e2c1aa1ada497678acc8a0f1e8d28c3f727cee4d9f3a46a1d4d35a562c99153"
+
+func TestFormat_IsPinned(t *testing.T) {
+	t.Parallel()
+	b, err := hex.DecodeString(storedHex)
+	require.NoError(t, err)
+	var out string
+	require.NoError(t, encrypting(t, codec.Raw, newKey(t, "a", 1)).UnmarshalEntry(entry, b, &out))
+	require.Equal(t, "x", out)
+}
+
 func FuzzUnmarshal(f *testing.F) {
 	c := encrypting(f, codec.Raw, newKey(f, "a", 1), newKey(f, "b", 2))
-	b, err := c.MarshalEntry(entry, "x")
+	genuine, err := hex.DecodeString(storedHex)
 	require.NoError(f, err)
-	f.Add(b)
+	f.Add(genuine)
 	f.Add([]byte{1, 1, 'b'})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var out string
-		if !bytes.Equal(data, b) {
+		if !bytes.Equal(data, genuine) {
 			require.Error(t, c.UnmarshalEntry(entry, data, &out), "nobody guesses a tag")
 		}
 	})

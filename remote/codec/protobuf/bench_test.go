@@ -9,7 +9,7 @@ import (
 	"github.com/tandemcache/tandem/remote/codec/protobuf"
 )
 
-// field and plain hold the same: as a message, and as the struct that codec.Default would be given.
+// plain holds the same as the message in the benchmarks, as the struct that codec.Default would be given.
 type plain struct {
 	Kind, Cardinality, Number int32
 	Name, TypeURL, JSONName   string
