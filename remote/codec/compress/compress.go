@@ -76,7 +76,8 @@ const (
 )
 
 // New returns a codec that compresses what inner encodes. Its name is inner's with "-z1" after it. It returns
-// ErrInvalidOption, wrapped, for an option out of its bounds, and for an inner codec that is nil or whose name has more than 13 bytes.
+// ErrInvalidOption, wrapped, for an option out of its bounds, and for an inner codec that is nil or whose name has more
+// than 13 bytes.
 func New(inner codec.Codec, opts Options) (*Codec, error) {
 	if inner == nil {
 		return nil, fmt.Errorf("compress: %w: the inner codec is nil", ErrInvalidOption)

@@ -212,7 +212,8 @@ func TestUnmarshal_AllocatesInProportion(t *testing.T) { //nolint:paralleltest /
 	large := compressing(t, codec.Raw, compress.Options{Algorithm: compress.Zstd, MaxDecoded: 64 << 20})
 	bomb, err := large.Marshal(strings.Repeat("\x00", 64<<20))
 	require.NoError(t, err)
-	// The same frame, with a content size of 60 KiB in place of 64 MiB. The size has 4 bytes after the magic number and the descriptor.
+	// The same frame, with a content size of 60 KiB in place of 64 MiB. The size has 4 bytes after the magic number and
+	// the descriptor.
 	liar := bytes.Clone(bomb)
 	binary.LittleEndian.PutUint32(liar[6:], 60<<10)
 	bombs := map[string][]byte{

@@ -1,9 +1,10 @@
 // Package encrypt wraps a codec so that values are encrypted in Redis, by XChaCha20-Poly1305.
 //
 // Whoever reads Redis, its files or the network between learns nothing of a value but its length; whoever writes there
-// cannot make up one, nor pass off that of one entry, cache or type as another's: these are misses. What an attacker who can
-// write to Redis can still do is what any write there can: delete entries, bring back an older value of the same entry, keep an old
-// one from expiring, and mark a key as not found. Keys, caches' names, times and sizes are in clear. So are values in the memory of the process.
+// cannot make up one, nor pass off that of one entry, cache or type as another's: these are misses. What an attacker who
+// can write to Redis can still do is what any write there can: delete entries, bring back an older value of the same
+// entry, keep an old one from expiring, and mark a key as not found. Keys, caches' names, times and sizes are in clear.
+// So are values in the memory of the process.
 //
 // # Rotation
 //
@@ -20,7 +21,8 @@
 //
 // Two messages under one key and one nonce would give both away. Each message has a nonce of 192 bits from crypto/rand,
 // which needs no state that instances share or that outlives a restart: after 2^64 messages of one key, far more than any
-// fleet writes, the chance that two nonces were equal is about 2^-65. The 96 bits of AES-GCM would allow only 2^32 messages a key, days of a busy cache.
+// fleet writes, the chance that two nonces were equal is about 2^-65. The 96 bits of AES-GCM would allow only 2^32
+// messages a key, days of a busy cache.
 package encrypt
 
 import (

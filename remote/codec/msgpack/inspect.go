@@ -34,8 +34,8 @@ func planFor(t reflect.Type) *plan {
 
 // inspector walks a type, once, to find what in it the library would not keep, and describes it on the way.
 //
-// The description depends on what the encoding depends on: kinds, lengths, names of fields and their tags; and not on how types are
-// called, but for those that encode themselves.
+// The description depends on what the encoding depends on: kinds, lengths, names of fields and their tags; and not on how
+// types are called, but for those that encode themselves.
 type inspector struct {
 	plan
 

@@ -2,17 +2,18 @@
 // generated message. It is a module of its own, so that those who do not use it do not depend on that library.
 //
 // A message comes back as it was, with its unknown fields. A nil message is refused: a loader that finds nothing returns
-// ErrNotFound. So are messages that lack required fields, strings that are not UTF-8, and messages nested more than 128 levels
-// deep.
+// ErrNotFound. So are messages that lack required fields, strings that are not UTF-8, and messages nested more than 128
+// levels deep.
 //
 // # Releases
 //
 // Protocol Buffers let an old and a new release read each other's messages, with what the other does not know left empty
 // or carried along unseen. In a cache that is a wrong value: a new field would look unset until the entry expires, though
 // the source has it. Entries of different schemas therefore live beside each other, and each release loads its own. The
-// fingerprint of a schema is made of the numbers, names, kinds and labels of all fields, and of enums with their values, of the
-// message and all messages in it; names of messages and packages, comments and options do not count. Nor do extensions and what is in
-// an Any: they are not in the descriptor. Where these change their meaning, use codec.Versioned.
+// fingerprint of a schema is made of the numbers, names, kinds and labels of all fields, and of enums with their values,
+// of the message and all messages in it; names of messages and packages, comments and options do not count. Nor do
+// extensions and what is in an Any: they are not in the descriptor. Where these change their meaning, use
+// codec.Versioned.
 //
 // # Hostile bytes
 //
