@@ -60,5 +60,13 @@ func (c *Cache[V]) try(f *flight[V]) (done bool) {
 // triesWith reports whether a caller of Get may run what is between Redis and him: a codec or a Cost of the user may block,
 // where he would have left. (A method of V that one of our codecs calls may too, and then it is his own.)
 func triesWith[V any](opts Options[V]) bool {
-	return !opts.NoLease && opts.Cost == nil && reflect.TypeOf(opts.Codec).PkgPath() == reflect.TypeFor[codec.Codec]().PkgPath()
+	if opts.NoLease || opts.Cost != nil {
+		return false
+	}
+	for _, ours := range []codec.Codec{codec.Default, codec.JSON, codec.Raw} {
+		if reflect.TypeOf(opts.Codec) == reflect.TypeOf(ours) {
+			return true
+		}
+	}
+	return false
 }
