@@ -38,7 +38,7 @@ func TandemSingle() Peer {
 
 // TandemNoLease is tandem for a source that is faster than Redis.
 func TandemNoLease() Peer {
-	return tandemPeer("tandem, NoLease", "Get with NoLease: each process that misses loads, and what it stores needs no lease", func(o *userOptions) {
+	return tandemPeer("tandem, NoLease", "Get with NoLease: each process that misses a key at the same time loads it", func(o *userOptions) {
 		o.NoLease = true
 	})
 }
