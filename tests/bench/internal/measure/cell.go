@@ -23,8 +23,9 @@ type Cell struct {
 	Allocs uint64 // in the whole process
 	// Commands are those that Redis ran meanwhile, for whomever; zero where nobody asked.
 	Commands uint64
-	// Latencies are those of all operations, sorted; none where single operations were not timed.
+	// Latencies are how long pieces of the work took, sorted, and Piece is how many operations one of them is.
 	Latencies []time.Duration
+	Piece     int
 }
 
 // Nanos returns the wall time per operation in nanoseconds.
@@ -36,60 +37,65 @@ func (c Cell) PerSecond() float64 { return float64(c.Ops) / c.Wall.Seconds() }
 // AllocsPerOp returns the allocations per operation.
 func (c Cell) AllocsPerOp() float64 { return float64(c.Allocs) / float64(c.Ops) }
 
-// Micros returns a percentile of the latencies in microseconds, and NaN where none were taken.
+// Micros returns a percentile of the latencies of an operation in microseconds, and NaN where none were taken.
 func (c Cell) Micros(p float64) float64 {
 	if len(c.Latencies) == 0 {
 		return math.NaN()
 	}
-	return float64(Percentile(c.Latencies, p)) / float64(time.Microsecond)
+	return float64(Percentile(c.Latencies, p)) / float64(c.Piece) / float64(time.Microsecond)
 }
 
 // batch is how many reads are made between two looks at the clock, which would otherwise cost more than they do.
 const batch = 512
 
-// Reads reads the keys of order in turn for d, from several goroutines that start at different places of it. It does not time
-// single reads. order must have a length that is a power of two.
+// Reads reads the keys of order in turn for d, from several goroutines that start at different places of it. What is
+// timed are batches. order must have a length that is a power of two.
 func Reads(r Reader, order []string, goroutines int, d time.Duration) (Cell, error) {
 	mask := len(order) - 1
-	return workers(goroutines, func(worker int) (int, []time.Duration, error) {
-		i, n := worker*len(order)/goroutines, 0
-		for start := time.Now(); time.Since(start) < d; n += batch {
+	return workers(goroutines, batch, func(worker int) ([]time.Duration, error) {
+		i := worker * len(order) / goroutines
+		return timed(d, func(int) error {
 			for range batch {
 				if _, err := r.Read(order[i&mask]); err != nil {
-					return n, nil, err
+					return err
 				}
 				i++
 			}
-		}
-		return n, nil, nil
+			return nil
+		})
 	})
 }
 
 // Timed calls each, with the number of the worker and of its call, from several goroutines for d, and times every call.
 func Timed(goroutines int, d time.Duration, each func(worker, i int) error) (Cell, error) {
-	return workers(goroutines, func(worker int) (int, []time.Duration, error) {
-		var took []time.Duration
-		begin := time.Now()
-		for before := begin; before.Sub(begin) < d; {
-			if err := each(worker, len(took)); err != nil {
-				return len(took), took, err
-			}
-			after := time.Now()
-			took = append(took, after.Sub(before))
-			before = after
-		}
-		return len(took), took, nil
+	return workers(goroutines, 1, func(worker int) ([]time.Duration, error) {
+		return timed(d, func(i int) error { return each(worker, i) })
 	})
+}
+
+// timed calls piece, with the number of the call, for d, and times every call.
+func timed(d time.Duration, piece func(i int) error) ([]time.Duration, error) {
+	var took []time.Duration
+	begin := time.Now()
+	for before := begin; before.Sub(begin) < d; {
+		if err := piece(len(took)); err != nil {
+			return took, err
+		}
+		after := time.Now()
+		took = append(took, after.Sub(before))
+		before = after
+	}
+	return took, nil
 }
 
 // CommandsPerOp returns the commands per operation.
 func (c Cell) CommandsPerOp() float64 { return float64(c.Commands) / float64(c.Ops) }
 
-// workers runs work on several goroutines that begin together. The garbage of what ran before is collected first, so that
+// workers runs work, in pieces of so many operations, on several goroutines that begin together. The garbage of what ran before is collected first, so that
 // nobody pays for somebody else's.
-func workers(goroutines int, work func(worker int) (ops int, took []time.Duration, err error)) (Cell, error) {
+func workers(goroutines, piece int, work func(worker int) ([]time.Duration, error)) (Cell, error) {
 	var (
-		cell  Cell
+		cell  = Cell{Piece: piece}
 		mu    sync.Mutex // guards cell and failed
 		all   sync.WaitGroup
 		begin = make(chan struct{})
@@ -100,10 +106,10 @@ func workers(goroutines int, work func(worker int) (ops int, took []time.Duratio
 		all.Go(func() {
 			ready.Add(1)
 			<-begin
-			ops, took, err := work(worker)
+			took, err := work(worker)
 			mu.Lock()
 			defer mu.Unlock()
-			cell.Ops += ops
+			cell.Ops += len(took) * piece
 			cell.Latencies = append(cell.Latencies, took...)
 			failed = append(failed, err)
 		})

@@ -62,7 +62,7 @@ func TestRatioComparesWithinARound(t *testing.T) {
 
 func TestCellFigures(t *testing.T) {
 	t.Parallel()
-	c := measure.Cell{Ops: 4, Wall: 2 * time.Second, Allocs: 6, Commands: 8, Latencies: []time.Duration{
+	c := measure.Cell{Ops: 4, Wall: 2 * time.Second, Allocs: 6, Commands: 8, Piece: 1, Latencies: []time.Duration{
 		time.Microsecond, 2 * time.Microsecond, 3 * time.Microsecond, 4 * time.Microsecond,
 	}}
 	require.InDelta(t, 5e8, c.Nanos(), 0)
@@ -72,6 +72,8 @@ func TestCellFigures(t *testing.T) {
 	require.InDelta(t, 2, c.Micros(50), 0)
 	require.InDelta(t, 4, c.Micros(99), 0)
 	require.True(t, math.IsNaN(measure.Cell{}.Micros(50)))
+	c.Piece = 4
+	require.InDelta(t, 0.5, c.Micros(50), 0, "of one operation in four")
 }
 
 type countingReader struct {

@@ -31,14 +31,14 @@ func TandemRemote() Peer {
 
 // TandemSingle is TandemRemote that shares no round trips.
 func TandemSingle() Peer {
-	return tandemPeer("tandem, Pipelines off", "the same, with every read sent singly", func(o *userOptions) {
+	return tandemPeer("tandem, Pipelines off", "Get with LocalTTL off and Pipelines off: every read is sent singly", func(o *userOptions) {
 		o.LocalTTL, o.Pipelines = tiered.Off, tiered.Off
 	})
 }
 
 // TandemNoLease is tandem for a source that is faster than Redis.
 func TandemNoLease() Peer {
-	return tandemPeer("tandem, NoLease", "the same with NoLease: each process that misses loads", func(o *userOptions) {
+	return tandemPeer("tandem, NoLease", "Get with NoLease: each process that misses a key at the same time loads it", func(o *userOptions) {
 		o.NoLease = true
 	})
 }

@@ -76,7 +76,7 @@ const lost = 10 * time.Second
 
 // propagate makes one change after the other for d, and times how long B takes to notice each.
 func propagate(ctx context.Context, pair peers.Propagator, d time.Duration) (measure.Cell, error) {
-	var cell measure.Cell
+	cell := measure.Cell{Piece: 1}
 	start := time.Now()
 	for ; time.Since(start) < d; cell.Ops++ {
 		if err := ctx.Err(); err != nil {
