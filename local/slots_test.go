@@ -214,6 +214,25 @@ func TestUses(t *testing.T) {
 	require.Equal(t, saturated, count(), "the number of periods comes round")
 }
 
+func TestRistrettoIsToldOfHits(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, time.Hour)
+	told := func() (n uint64) {
+		for i := range s.door.passes {
+			n += s.door.passes[i].in.Load()
+		}
+		return n
+	}
+	s.Put("k", "v", s.Ticket("k"), time.Hour)
+	before := told()
+	for range 2 * saturated {
+		require.NotNil(t, s.Get("k"))
+	}
+	require.EqualValues(t, saturated, told()-before)
+	require.Nil(t, s.Get("a miss"))
+	require.EqualValues(t, saturated+1, told()-before, "and of misses")
+}
+
 // What Ristretto is not told of must not cost hits: against the same Ristretto that is asked at every read. On a busy machine
 // both lose what their policies have no time to hear, and so differ by up to two points.
 func TestHitRatio(t *testing.T) {
