@@ -15,9 +15,8 @@ import (
 
 // mayTry reports whether the caller of Get runs n's first steps.
 //
-// A socket that is waited for looks at a deadline and not at a cancellation. So the caller's deadline must be no nearer than
-// that of the trip; a cancellation is noticed after RedisTimeout at the latest, by Options.Pipelines callers at most: the
-// others wait for them, and not for a socket.
+// A socket that is waited for looks at a deadline and not at a cancellation, and the trip is that of all who join. So the
+// caller's deadline must be no nearer than the trip's; a cancellation is noticed after RedisTimeout at the latest.
 func (c *Cache[V]) mayTry(ctx context.Context, n *flight[V]) bool {
 	if !c.tries || n.refresh {
 		return false
