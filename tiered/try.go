@@ -25,8 +25,8 @@ func (c *Cache[V]) mayTry(ctx context.Context, n *flight[V]) bool {
 	return !ok || time.Until(at) > c.opts.RedisTimeout
 }
 
-// try runs f as far as that needs nothing but an entry in Redis, and reports whether that was all. If not, the flight goes on
-// on a goroutine of its own.
+// try runs f as far as that needs nothing but an entry in Redis, and reports whether that was all. If not, a goroutine of
+// its own goes on with the flight.
 func (c *Cache[V]) try(f *flight[V]) (done bool) {
 	o := c.gate.look()
 	if !o.open || c.pending.has(f.key) || c.breaker.troubled.Load() {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +83,11 @@ func (c comparison) ratios(t *testing.T, addr string, rounds int) map[string]flo
 	if !measure.WaitForCalm(calmWithin) {
 		t.Log("the machine has other things to do: these figures may be wrong")
 	}
-	cfg := section.Config{Addr: addr, Rounds: rounds, Time: guardTime}
+	cfg := section.Config{Addr: addr, Rounds: rounds, Time: guardTime, Log: func(format string, args ...any) {
+		if strings.Contains(format, "again") {
+			t.Logf(format, args...)
+		}
+	}}
 	found, err := c.run(t.Context(), cfg, c.list, slices.Sorted(maps.Keys(c.figures)))
 	require.NoError(t, err)
 	ratios := map[string]float64{}

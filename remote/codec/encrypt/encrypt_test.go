@@ -85,7 +85,7 @@ func TestRoundTrip(t *testing.T) {
 		b, err := codec.MarshalFor(c, entry, text)
 		require.NoError(t, err)
 		require.Len(t, b, 2+1+24+16+len(text))
-		if text != "" {
+		if len(text) > 8 { // a shorter one may be there by chance
 			require.NotContains(t, string(b[27:]), text)
 		}
 		before := bytes.Clone(b)

@@ -37,6 +37,9 @@ type Reader interface {
 // one that was sent.
 type Commander interface{ Commands() uint64 }
 
+// Stater is a Reader that can say what may have made it read from Redis what it held.
+type Stater interface{ State() string }
+
 // Peer is a competitor.
 type Peer struct {
 	Name  string

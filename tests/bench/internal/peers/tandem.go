@@ -95,4 +95,8 @@ func (r *tandemReader) Read(key string) (int64, error) {
 
 func (r *tandemReader) Commands() uint64 { return r.cache.Stats().Commands }
 
+func (r *tandemReader) State() string {
+	return fmt.Sprintf("%d sessions, %+v", r.cache.Stats().Sessions, r.cache.Health())
+}
+
 func (r *tandemReader) Close() error { return errors.Join(r.cache.Close(), r.rdb.Close()) }

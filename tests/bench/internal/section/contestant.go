@@ -62,15 +62,32 @@ func (all contestants) close() error {
 	return errors.Join(failed...)
 }
 
+// rewarm lets one contestant read all keys again, as warm does.
+func (c *contestant) rewarm(keys []string) error {
+	c.dry.Store(false)
+	defer c.dry.Store(true)
+	if err := c.readAll(keys); err != nil {
+		return fmt.Errorf("warming %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// state is what the contestant has to say about itself, in brackets.
+func (c *contestant) state() string {
+	if s, ok := c.Reader.(peers.Stater); ok {
+		return " (" + s.State() + ")"
+	}
+	return ""
+}
+
 const warmers = 16
 
 // warm lets every contestant read all keys once, and checks what it returns. From then on none may load.
 func (all contestants) warm(keys []string) error {
 	for _, c := range all {
-		if err := c.readAll(keys); err != nil {
-			return fmt.Errorf("warming %s: %w", c.name, err)
+		if err := c.rewarm(keys); err != nil {
+			return err
 		}
-		c.dry.Store(true)
 	}
 	return nil
 }

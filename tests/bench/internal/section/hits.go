@@ -74,6 +74,13 @@ func hits(ctx context.Context, cfg Config, list []peers.Peer, goroutines []int, 
 		err := measure.Rounds(cfg.Rounds, len(all), func(round, i int) error {
 			cfg.logf("%s: %s, round %d of %d: %s", t.what, Goroutines(n), round+1, cfg.Rounds, all[i].name)
 			cell, err := t.once(ctx, counter, all[i], n)
+			for try := 1; (errors.Is(err, errOther) || errors.Is(err, peers.ErrCold)) && try < tries; try++ {
+				cfg.logf("%s: again, as %v", t.what, err)
+				if err := all[i].rewarm(keys); err != nil {
+					return err
+				}
+				cell, err = t.once(ctx, counter, all[i], n)
+			}
 			found[n].Add(all[i].name, cell)
 			return err
 		})
@@ -83,6 +90,13 @@ func hits(ctx context.Context, cfg Config, list []peers.Peer, goroutines []int, 
 	}
 	return found, nil
 }
+
+// errOther is returned for a turn in which something else happened than what is measured.
+var errOther = errors.New("reads were answered from elsewhere")
+
+// tries is how often a turn is taken until it counts: a cache that drops what it holds when its process was stopped for a
+// while may do so in the middle of one.
+const tries = 3
 
 // once takes a turn and checks that it is about what it says.
 func (t turn) once(ctx context.Context, counter commandCounter, c *contestant, goroutines int) (measure.Cell, error) {
@@ -100,7 +114,7 @@ func (t turn) once(ctx context.Context, counter commandCounter, c *contestant, g
 	after, err := counter.total(ctx)
 	cell.Commands = after - before
 	if err == nil && !t.honest(cell.Ops, cell.Commands) {
-		err = fmt.Errorf("%s: %d reads took %d commands in Redis: that is no %s", c.name, cell.Ops, cell.Commands, t.what)
+		err = fmt.Errorf("%s: %w: %d took %d commands in Redis: that is no %s%s", c.name, errOther, cell.Ops, cell.Commands, t.what, c.state())
 	}
 	return cell, err
 }
