@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tandemcache/tandem/internal/quiet"
+	"github.com/tandemcache/tandem/internal/timeout"
 	"github.com/tandemcache/tandem/local"
 	"github.com/tandemcache/tandem/pubsub"
 	"github.com/tandemcache/tandem/remote"
@@ -40,7 +41,10 @@ type Cache[V any] struct {
 	pending *pending
 	journal *journal
 	gather  gather
-	count   counters
+	tries   bool // see try
+
+	timeouts timeout.Group // of what flights wait for Redis
+	count    counters
 
 	refreshes refreshes
 
@@ -138,6 +142,7 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 		c.slots = make(chan struct{}, opts.MaxLoads)
 	}
 	c.gather.send = c.sendInvalidation
+	c.tries = triesWith(c.opts)
 	c.flights.seed = maphash.MakeSeed()
 	c.flights.take, c.flights.live, c.flights.run = c.ticket, store.Live, c.fly
 	c.leave, err = bus.hub.Join(pubsub.Topic{

@@ -27,6 +27,8 @@ type flight[V any] struct {
 	load    LoadFunc[V]     // nil: there is none
 	ttl     time.Duration   // of GetOptions
 	refresh bool            // loads whatever the tiers hold
+	// byCaller says that the caller of join runs the flight, if it can start at once.
+	byCaller bool
 
 	// What follows is the flight's goroutine's.
 	due     time.Duration // from now: what it stores in L1 is to be refreshed then; zero for never
@@ -38,6 +40,7 @@ type flight[V any] struct {
 	// soft is written before early is closed, and hard before done. They are what stands in for the load.
 	soft, hard standIn[V]
 	early      chan struct{} // nil without SoftTimeout
+	began      time.Time     // when its caller came; zero without SoftTimeout
 
 	// ticket is taken when the flight starts, before it reads anything. Written under the shard's lock, before the flight's
 	// goroutine exists or by it.
@@ -54,11 +57,15 @@ type flight[V any] struct {
 type flights[V any] struct {
 	seed   maphash.Seed
 	shards [flightShards]flightShard[V]
-	// take returns a ticket; live is the rule of a hit without the stripe: session and age.
+	// take returns a ticket; live is the rule of a hit without the slot's version: session and age.
 	take func(key string) local.Ticket
 	live func(local.Ticket) bool
 	// run is called on a goroutine of its own for each flight that starts, and must call finish.
 	run func(*flight[V])
+	// lanes is how many there are: mostly none that an eviction would have to look for. A lane is counted before its flight
+	// takes a ticket, and detach reads the count after the eviction has counted: a flight that is not seen there has a ticket
+	// from after the eviction.
+	lanes atomic.Int64
 }
 
 const flightShards = 64
@@ -95,6 +102,7 @@ func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 			s.lanes = make(map[string]*lane[V])
 		}
 		l = &lane[V]{}
+		f.lanes.Add(1)
 		s.lanes[n.key] = l
 	}
 	if old := l.newest; old != nil {
@@ -105,6 +113,8 @@ func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 	l.newest = n
 	if l.running < maxRunning {
 		f.startLocked(l, n)
+	} else {
+		n.byCaller = false // nobody but the flight before it knows when it starts
 	}
 	return n, true
 }
@@ -113,12 +123,19 @@ func (f *flights[V]) startLocked(l *lane[V], n *flight[V]) {
 	l.running++
 	n.started = true
 	n.ticket = f.take(n.key)
-	go f.run(n)
+	if !n.byCaller {
+		go f.run(n)
+	}
 }
 
 // detach makes key's running flight one that nobody joins any more. Those who wait for it still get its value: they asked
 // before the eviction.
+//
+// It is called after the eviction.
 func (f *flights[V]) detach(key string) {
+	if f.lanes.Load() == 0 {
+		return
+	}
 	s := f.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,17 +183,9 @@ func (f *flights[V]) remove(n *flight[V]) {
 	}
 	if l.running == 0 && l.newest == nil {
 		delete(s.lanes, n.key)
+		f.lanes.Add(-1)
 	}
 }
 
 // underway returns how many keys have a flight.
-func (f *flights[V]) underway() int {
-	n := 0
-	for i := range f.shards {
-		s := &f.shards[i]
-		s.mu.Lock()
-		n += len(s.lanes)
-		s.mu.Unlock()
-	}
-	return n
-}
+func (f *flights[V]) underway() int { return int(f.lanes.Load()) }

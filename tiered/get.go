@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tandemcache/tandem/remote"
 )
@@ -16,6 +17,8 @@ import (
 // and the next Get loads again), *PanicError, ErrLoaderExited or ErrLoadTimeout if the loader misbehaves, ctx's error if
 // ctx ends first (an L1 hit is returned even then), ErrInvalidKey and ErrClosed. What goes wrong in Redis is never an error of
 // Get: it costs a load, and Options.RedisTimeout at most.
+//
+// A deadline of ctx is kept; that ctx is cancelled is noticed, where Redis does not answer, after RedisTimeout at the latest.
 //
 // Concurrent Gets of one key share one load, in this process and, while Redis answers, in the fleet. Each obeys its own ctx
 // and none inherits another's: the load goes on when the caller who started it has left. A Set or Invalidate during the load
@@ -82,11 +85,15 @@ func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V], stale *bool) (
 	}
 	n.ctx, n.done = context.WithoutCancel(ctx), make(chan struct{})
 	if c.opts.SoftTimeout > 0 {
-		n.early = make(chan struct{})
+		n.began, n.early = time.Now(), make(chan struct{})
 	}
+	n.byCaller = c.mayTry(ctx, n)
 	f, leads := c.flights.join(n)
-	if !leads {
+	switch {
+	case !leads:
 		c.count.joined.Add(1)
+	case f.byCaller && c.try(f):
+		return f.val, f.err
 	}
 	early := f.early
 	if n.refresh { // it asks for what the source says

@@ -123,7 +123,7 @@ func (c *Cache[V]) flyRefresh(f *flight[V]) {
 // Without Redis there is no lease, so nothing is done: L1 ends what it has by MaxStaleness.
 func (c *Cache[V]) refreshRemote(f *flight[V], rested *resting) error {
 	f.ticket = c.ticket(f.key) // before the gate is looked at, which may be of an earlier session
-	b, o := newBudget(c.opts.RedisTimeout), c.gate.look()
+	b, o := c.newBudget(), c.gate.look()
 	if !o.open || !o.keep || c.pending.has(f.key) || !c.breaker.allow() {
 		return nil
 	}
@@ -131,15 +131,20 @@ func (c *Cache[V]) refreshRemote(f *flight[V], rested *resting) error {
 	raw, err := c.readRemote(f, b)
 	if isBad(err) {
 		c.bad(f.key, err)
-	} else if err != nil {
+		err = nil
+	}
+	c.trip(f.key, "read", err)
+	if err != nil || !c.gate.same(o) {
 		return err
 	}
-	if !c.gate.same(o) {
-		return nil
-	}
 	seen := remote.Wanted
-	if raw != nil {
-		e, use := c.open(f.key, raw, o.epoch, o.now())
+	if raw == nil {
+		c.count.remoteMisses.Add(1)
+	} else {
+		e, use, err := c.open(f.key, raw, o.epoch, o.now())
+		if err != nil {
+			c.bad(f.key, err)
+		}
 		if use == usable && c.young(e.age) {
 			*rested = restNot
 			_, err := c.take(f, e, o)
@@ -163,7 +168,11 @@ func (c *Cache[V]) refreshRemote(f *flight[V], rested *resting) error {
 		_, err = c.loadLeased(f, b, l)
 		return err
 	case remote.Found:
-		if e, use := c.open(f.key, l.Value, l.Epoch, l.Now); use == usable {
+		e, use, err := c.open(f.key, l.Value, l.Epoch, l.Now)
+		if err != nil {
+			c.bad(f.key, err)
+		}
+		if use == usable {
 			_, err = c.take(f, e, o)
 			return err
 		}

@@ -56,7 +56,7 @@ func (c *Cache[V]) keepExpired(f *flight[V], e decoded[V], o opening) {
 // standIn returns what may stand in for f's load now: from L2, else what L1 still has.
 func (c *Cache[V]) standIn(f *flight[V]) standIn[V] {
 	if old := f.expired.Load(); old != nil {
-		v, err := unmarshal[V](c.opts.Codec, old.payload)
+		v, err := unmarshal[V](c.opts.Codec, c.entry(f.key), old.payload)
 		s := standIn[V]{val: v, ticket: old.ticket, ok: true}
 		switch {
 		case err != nil:
@@ -89,22 +89,29 @@ func (c *Cache[V]) watch(f *flight[V]) (stop func()) {
 	}
 	ended := make(chan struct{})
 	go func() {
-		// More than once: Redis may take long to say what there is.
-		ticker := time.NewTicker(c.opts.SoftTimeout)
-		defer ticker.Stop()
+		timer := time.NewTimer(max(c.opts.SoftTimeout-time.Since(f.began), 0))
+		defer timer.Stop()
 		for {
 			select {
 			case <-ended:
 				return
-			case <-ticker.C:
+			case <-timer.C:
 			}
 			if f.soft = c.standIn(f); f.soft.ok {
 				close(f.early)
 				return
 			}
+			// Redis may take long to say what there is.
+			timer.Reset(max(c.opts.SoftTimeout/4, minDuration))
 		}
 	}()
 	return func() { close(ended) }
+}
+
+// mayBeSoft reports whether a Get of key could be offered L1's expired value while Redis is still asked. What is in Redis
+// stands in once it has been read.
+func (c *Cache[V]) mayBeSoft(key string) bool {
+	return c.opts.SoftTimeout > 0 && c.opts.SoftTimeout < c.opts.RedisTimeout && c.local.Expired(key, c.opts.StaleIfError) != nil
 }
 
 // softly returns what stands in while f goes on. One who has joined f, or waited for it, since it was offered may have come

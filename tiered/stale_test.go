@@ -366,6 +366,42 @@ func TestTimeSoftTimeoutWithoutAStandIn(t *testing.T) {
 	})
 }
 
+// What L1 has stands in also while Redis is waited for, and that time counts for what comes from Redis.
+func TestTimeSoftTimeoutCountsFromTheGet(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		localTTL time.Duration
+		want     time.Duration
+	}{
+		"L1": {time.Minute, 100 * time.Millisecond}, "L2": {Off, 200 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, w *world) {
+				c := w.instance(t, softly, func(o *Options[int]) {
+					o.LocalTTL, o.Load = test.localTTL, slowly(o.Load, time.Second)
+				})
+				settle()
+				get(t, c, "k")
+				time.Sleep(pastTTL)
+				var asked atomic.Bool
+				w.redis.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
+					// The read, and not what scripts call, which hold miniredis' lock.
+					if cmd == "HGET" && asked.CompareAndSwap(false, true) {
+						time.Sleep(200 * time.Millisecond)
+					}
+					return false
+				})
+				began := time.Now()
+				requireStale(t, c, 0)
+				require.InDelta(t, test.want, time.Since(began), float64(5*time.Millisecond))
+				w.redis.Server().SetPreHook(nil)
+				soonAfter(2 * time.Second)
+			})
+		})
+	}
+}
+
 // An invalidation comes while the load is under way: before the soft timeout, and after it, when others have been answered.
 func TestTimeSoftTimeoutNeverServesAnInvalidatedValue(t *testing.T) {
 	t.Parallel()

@@ -1,10 +1,16 @@
 package tiered
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // waiters are the flights that wait for another instance's lease, by key. Each has a channel of its own with room for one
 // word, so that telling them never blocks.
 type waiters struct {
+	// some is how many there are: mostly none, and every message asks. Who waits is counted before it asks for the lease.
+	some atomic.Int64
+
 	mu    sync.Mutex // protects by
 	byKey map[string][]chan news
 }
@@ -20,6 +26,7 @@ const (
 
 func (w *waiters) add(key string) (chan news, func()) {
 	ch := make(chan news, 1)
+	w.some.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.byKey == nil {
@@ -30,6 +37,7 @@ func (w *waiters) add(key string) (chan news, func()) {
 }
 
 func (w *waiters) remove(key string, ch chan news) {
+	w.some.Add(-1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := w.byKey[key]
@@ -47,6 +55,9 @@ func (w *waiters) remove(key string, ch chan news) {
 }
 
 func (w *waiters) tell(key string, n news) {
+	if w.some.Load() == 0 {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, ch := range w.byKey[key] {

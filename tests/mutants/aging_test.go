@@ -47,8 +47,8 @@ var aging = []mutant{
 	{
 		name: "refresh: without Redis",
 		file: "tiered/refresh.go",
-		old:  "	} else if err != nil {\n		return err\n	}\n",
-		new:  "	} else if err != nil {\n		_, err = c.loadAlone(f, inLocal)\n		return err\n	}\n",
+		old:  "	if err != nil || !c.gate.same(o) {\n		return err\n",
+		new:  "	if err != nil || !c.gate.same(o) {\n		_, err = c.loadAlone(f, inLocal)\n		return err\n",
 		pkg:  "./tiered", run: "TestTimeARefreshWithoutRedis",
 	},
 	{
@@ -99,5 +99,19 @@ var aging = []mutant{
 		old:  "	c.evict(f.key)\n	c.spawn(func() { _ = c.invalidate(c.ctx, []string{f.key}) }) // what fails is repeated\n",
 		new:  "",
 		pkg:  "./tiered", run: "TestTimeNotFoundReplacesAStandIn|TestTimeARefreshThatFindsNothing",
+	},
+	{
+		name: "stand-in: L1's waits for Redis",
+		file: "tiered/try.go",
+		old:  " || c.mayBeSoft(n.key) {",
+		new:  " {",
+		pkg:  "./tiered", run: "TestTimeSoftTimeoutCountsFromTheGet",
+	},
+	{
+		name: "stand-in: the wait for Redis does not count",
+		file: "tiered/stale.go",
+		old:  "max(c.opts.SoftTimeout-time.Since(f.began), 0)",
+		new:  "c.opts.SoftTimeout",
+		pkg:  "./tiered", run: "TestTimeSoftTimeoutCountsFromTheGet",
 	},
 }
