@@ -26,6 +26,8 @@ type flight[V any] struct {
 	load    LoadFunc[V]     // nil: there is none
 	ttl     time.Duration   // of GetOptions
 	refresh bool            // loads whatever the tiers hold
+	// grouped says that a GetMany runs the flight, if it can start at once.
+	grouped bool
 
 	// ticket is taken when the flight starts, before it reads anything. Written under the shard's lock, before the flight's
 	// goroutine exists or by it.
@@ -93,6 +95,8 @@ func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 	l.newest = n
 	if l.running < maxRunning {
 		f.startLocked(l, n)
+	} else {
+		n.grouped = false // nobody but the flight before it knows when it starts
 	}
 	return n, true
 }
@@ -101,7 +105,9 @@ func (f *flights[V]) startLocked(l *lane[V], n *flight[V]) {
 	l.running++
 	n.started = true
 	n.ticket = f.take(n.key)
-	go f.run(n)
+	if !n.grouped {
+		go f.run(n)
+	}
 }
 
 // detach makes key's running flight one that nobody joins any more. Those who wait for it still get its value: they asked
