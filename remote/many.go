@@ -15,10 +15,6 @@ import (
 // The methods here do for several keys, at most MaxBatch, what those of one do: the same commands, as one pipeline. So each
 // key has an answer of its own, in the order that was asked in, and Redis serves others in between.
 
-// maxSplits is how often GetMany asks again for what a value that is too long has kept from arriving. Each time costs a
-// connection.
-const maxSplits = 3
-
 var errLost = errors.New("its connection was ended by another that is too large")
 
 // Answer is what was asked for one key.
@@ -28,39 +24,69 @@ type Answer[T any] struct {
 	Err error
 }
 
-// GetMany is Get for several keys, in one round trip. A value that the client refuses to read ends the connection; what comes
-// after it is asked for again, three times at most. What has still not arrived has ErrTooLarge, and may not be.
+// GetMany is Get for several keys, in one round trip. A value that the client refuses to read ends the connection, and answers
+// to others with it. Then the lengths of what was lost are asked for, and what is not longer than Options.MaxBytes once more.
 func (s *Store) GetMany(ctx context.Context, keys []string) []Answer[[]byte] {
-	out := make([]Answer[[]byte], 0, len(keys))
-	for splits := 0; len(out) < len(keys) && splits <= maxSplits; splits++ {
-		out = append(out, s.getTogether(ctx, keys[len(out):])...)
+	out := make([]Answer[[]byte], len(keys))
+	all := make([]int, len(keys))
+	for i := range all {
+		all[i] = i
 	}
-	for len(out) < len(keys) {
-		out = append(out, Answer[[]byte]{Err: fmt.Errorf("%w: %w", ErrTooLarge, errLost)})
+	if lost := s.getTogether(ctx, keys, all, out); len(lost) > 0 {
+		short := s.notTooLong(ctx, keys, lost, out)
+		for _, i := range s.getTogether(ctx, keys, short, out) {
+			out[i].Err = fmt.Errorf("%w: %w", ErrTooLarge, errLost)
+		}
 	}
 	return out
 }
 
-// getTogether returns the answers up to the first that is too long, and that one's.
-func (s *Store) getTogether(ctx context.Context, keys []string) []Answer[[]byte] {
-	s.commands.Add(uint64(len(keys)))
-	pipe := s.client.Pipeline()
-	cmds := make([]*redis.StringCmd, len(keys))
-	for i, key := range keys {
-		cmds[i] = pipe.HGet(ctx, s.keys.Entry(key), s.field)
+// getTogether answers for the keys of these numbers, and returns the numbers of those whose answers were lost.
+func (s *Store) getTogether(ctx context.Context, keys []string, numbers []int, out []Answer[[]byte]) (lost []int) {
+	cmds := together(ctx, s, numbers, func(p redis.Pipeliner, i int) *redis.StringCmd {
+		return p.HGet(ctx, s.keys.Entry(keys[i]), s.field)
+	})
+	for n, i := range numbers {
+		b, err := cmds[n].Bytes()
+		if errors.Is(err, redisclient.ErrTooLong) {
+			lost = append(lost, i)
+		}
+		out[i].Value, out[i].Err = envelopeRead(b, err)
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	out := make([]Answer[[]byte], 0, len(keys))
-	for _, cmd := range cmds {
-		b, err := cmd.Bytes()
-		tooLong := errors.Is(err, redisclient.ErrTooLong)
-		b, err = envelopeRead(b, err)
-		out = append(out, Answer[[]byte]{b, err})
-		if tooLong {
-			break
+	return lost
+}
+
+// notTooLong returns the numbers of the keys whose values are not, and answers for the others.
+func (s *Store) notTooLong(ctx context.Context, keys []string, numbers []int, out []Answer[[]byte]) (short []int) {
+	cmds := together(ctx, s, numbers, func(p redis.Pipeliner, i int) *redis.IntCmd {
+		return p.HStrLen(ctx, s.keys.Entry(keys[i]), s.field)
+	})
+	for n, i := range numbers {
+		switch length, err := cmds[n].Result(); {
+		case err != nil:
+			_, out[i].Err = envelopeRead(nil, err)
+		case length > int64(s.maxBytes):
+			out[i].Err = fmt.Errorf("%w: %d bytes", ErrTooLarge, length)
+		default:
+			short = append(short, i)
 		}
 	}
-	return out
+	return short
+}
+
+// together sends a command for each number in one round trip.
+func together[C redis.Cmder](ctx context.Context, s *Store, numbers []int, command func(redis.Pipeliner, int) C) []C {
+	if len(numbers) == 0 {
+		return nil
+	}
+	s.commands.Add(uint64(len(numbers)))
+	pipe := s.client.Pipeline()
+	cmds := make([]C, len(numbers))
+	for n, i := range numbers {
+		cmds[n] = command(pipe, i)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	return cmds
 }
 
 // Ask is what AcquireMany needs to know of one key.
