@@ -290,14 +290,15 @@ func TestABulkLoadThatFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, calls := newRedis(t), 0
+			r := newRedis(t)
+			var calls atomic.Int64
 			c := instance(t, r, newSource(), func(o *Options[int]) {
 				o.LoadTimeout = 2 * time.Second
 				if tt.want == ErrLoadTimeout { //nolint:errorlint // a row of the table
 					o.LoadTimeout = 50 * time.Millisecond
 				}
 				o.Load, o.LoadMany = nil, func(ctx context.Context, keys []string) (map[string]int, error) {
-					if calls++; calls == 1 {
+					if calls.Add(1) == 1 {
 						return tt.fail(ctx)
 					}
 					return map[string]int{"a": 1, "b": 2}, nil
@@ -494,26 +495,29 @@ func TestC1OneLoadOfEachKeyOfABatch(t *testing.T) {
 		// The ones that it has the leases of are not held up by the others.
 		require.Equal(t, 0, get(t, f[1], "d"))
 		eventually(t, "they are filled", func() bool { return f[1].Stats().Fills == 2 })
-		eventually(t, "it waits, and polls slowly", func() bool { return f[1].Stats().LeaseWaits >= 2*4 })
-		began := time.Now()
+		eventually(t, "it waits", func() bool { return f[1].Stats().LeaseWaits >= 2 })
+		require.Equal(t, []string{"b", "c", "d", "e"}, awaited(f[1]), "it would hear of them")
 		letGo()
 		require.Equal(t, map[string]int{"a": 0, "b": 0, "c": 0}, wait(t, "the first", first).vals)
 		require.Equal(t, map[string]int{"b": 0, "c": 0, "d": 0, "e": 0}, wait(t, "the second", second).vals)
-		require.Less(t, time.Since(began), 2*firstPoll, "it is told")
+		eventually(t, "it listens no more", func() bool { return len(awaited(f[1])) == 0 })
 		require.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}, b.loaded())
 	})
 	t.Run("two instances, all at once", func(t *testing.T) {
 		t.Parallel()
 		r, b := newRedis(t), newBulk()
-		f := bulkFleet(t, 2, r, b, func(o *Options[int]) { o.LeaseWait = time.Hour })
-		for round := range 20 {
+		f := bulkFleet(t, 2, r, b, func(o *Options[int]) {
+			// Redis answers and is believed, however busy the machine is.
+			o.LeaseWait, o.RedisTimeout, o.MaxStaleness = time.Hour, time.Minute, time.Minute
+		})
+		for round := range 5 {
 			keys := names(fmt.Sprint("round ", round, ":"), 50)
 			var wg sync.WaitGroup
 			for i := range 4 {
 				wg.Go(func() {
 					mine := slices.Clone(keys[i*5 : i*5+35])
 					rand.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
-					if got, err := f[i%2].GetMany(soon(t), mine); len(got) != len(mine) || err != nil {
+					if got, err := f[i%2].GetMany(context.Background(), mine); len(got) != len(mine) || err != nil {
 						t.Errorf("%d values, %v", len(got), err)
 					}
 				})
@@ -525,6 +529,49 @@ func TestC1OneLoadOfEachKeyOfABatch(t *testing.T) {
 		}
 		require.Zero(t, f[0].flights.underway()+f[1].flights.underway())
 	})
+}
+
+// awaited returns the keys that somebody of an instance wants to hear of.
+func awaited(c *Cache[int]) []string {
+	c.waiters.mu.Lock()
+	defer c.waiters.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.waiters.byKey))
+}
+
+// Who waits for leases asks again for those that it is told of, at once, and goes on waiting for the others.
+func TestABatchAsksAgainForWhatItIsToldOf(t *testing.T) {
+	t.Parallel()
+	r, b := newRedis(t), newBulk()
+	c := bulkInstance(t, r, b)
+	g := &group[int]{c: c, ctx: t.Context(), budget: newBudget(time.Minute), open: c.gate.look()}
+	ms := membersOf([]*flight[int]{{key: "a"}, {key: "b"}, {key: "c"}})
+	heard := newWords()
+	for _, m := range ms {
+		c.waiters.listen(m.key, heard)
+	}
+	c.waiters.tell("a", gaveUp)
+	c.waiters.tell("a", newValue)
+	c.waiters.tell("b", newValue)
+	c.waiters.tell("another", newValue)
+	patience := &leaseWait{until: time.Now().Add(time.Hour), poll: time.Hour}
+	var wg sync.WaitGroup
+	ask, rest := g.wait(&wg, patience, heard, ms)
+	require.Equal(t, ms[:2], ask)
+	require.Equal(t, ms[2:], rest)
+	require.True(t, ms[0].failed, "the first word counts")
+	require.False(t, ms[1].failed)
+	c.waiters.tell("b", changed)
+	ask, rest = g.wait(&wg, patience, heard, rest)
+	require.Empty(t, ask)
+	require.Equal(t, ms[2:], rest)
+	for range 10 {
+		heard.gather(t.Context())
+	}
+	require.Equal(t, maxGather, heard.pause)
+	for _, m := range ms {
+		c.waiters.remove(m.key, heard)
+	}
+	require.Empty(t, awaited(c))
 }
 
 // An instance whose load fails does not make the others wait for theirs in turn.
@@ -861,7 +908,10 @@ func TestALeaseOfABatchThatIsLost(t *testing.T) {
 	g.renew(t.Context(), ms)
 	require.True(t, ms[0].lost.Load())
 	require.False(t, ms[1].lost.Load())
-	g.store(ms, func(*member[int]) (int, error) { return 5, nil })
+	for _, m := range ms {
+		m.loaded.val = 5
+	}
+	g.store(ms)
 	require.Equal(t, 5, ms[0].val, "it is still the answer")
 	require.EqualValues(t, 1, c.Stats().Refused)
 	require.Equal(t, map[string]int{"a": 0, "b": 5}, getMany(t, c, "a", "b"))
@@ -925,9 +975,9 @@ func TestC2BatchesBesideWrites(t *testing.T) {
 				got := map[string]int{}
 				var err error
 				if reader == 0 {
-					got[keys[0]], err = c.Get(soon(t), keys[0])
+					got[keys[0]], err = c.Get(context.Background(), keys[0])
 				} else {
-					got, err = c.GetMany(soon(t), keys)
+					got, err = c.GetMany(context.Background(), keys)
 				}
 				if err != nil {
 					t.Error(err)
@@ -941,26 +991,29 @@ func TestC2BatchesBesideWrites(t *testing.T) {
 			}
 		})
 	}
-	for n := range 300 {
+	began := time.Now()
+	for n := 0; n < 300 && time.Since(began) < patience/4; n++ {
 		i := rand.IntN(len(keys))
 		v := b.write(keys[i])
 		var err error
 		switch n % 3 {
 		case 0:
-			err = c.Invalidate(soon(t), keys[i])
+			err = c.Invalidate(context.Background(), keys[i])
 		case 1:
-			err = c.SetMany(soon(t), map[string]int{keys[i]: v})
+			err = c.SetMany(context.Background(), map[string]int{keys[i]: v})
 		default:
-			err = c.Set(soon(t), keys[i], v)
+			err = c.Set(context.Background(), keys[i], v)
 		}
-		require.NoError(t, err)
-		floors[i].Store(int64(v))
+		switch {
+		case err == nil:
+			floors[i].Store(int64(v))
+		case !errors.Is(err, ErrPending): // on a busy machine
+			t.Error(err)
+		}
 	}
 	close(done)
 	wg.Wait()
-	want := map[string]int{}
-	for _, key := range keys {
-		want[key] = b.version(key)
+	for key, v := range getMany(t, c, keys...) {
+		require.Equal(t, b.version(key), v, key)
 	}
-	require.True(t, maps.Equal(want, getMany(t, c, keys...)))
 }

@@ -36,7 +36,7 @@ type member[V any] struct {
 
 	lease  remote.Lease
 	leased time.Time   // when it was
-	loaded loaded[V]   // under it
+	loaded loaded[V]   // what its loader has come to
 	lost   atomic.Bool // the lease, before the load was over
 	landed atomic.Bool // its result is out
 }
@@ -65,20 +65,26 @@ func (g *group[V]) land(m *member[V], v V, err error) {
 	}
 }
 
-// guard runs f, which lands all the members. User code is contained where it is called; this is for a mistake of ours, and for
-// a codec that exits the goroutine, which must not leave waiters behind.
+// guard runs f, which lands all the members; a codec that exits the goroutine must not leave waiters behind.
 func (g *group[V]) guard(ms []*member[V], f func()) {
 	defer func() {
-		var err error = ErrLoaderExited
-		if p := recover(); p != nil {
-			err = &PanicError{Value: p}
-		}
 		for _, m := range ms {
 			var zero V
-			g.land(m, zero, err)
+			g.land(m, zero, ErrLoaderExited)
 		}
 	}()
+	defer g.rescue(ms)
 	f()
+}
+
+// rescue is deferred. User code is contained where it is called; this is for a mistake of ours.
+func (g *group[V]) rescue(ms []*member[V]) {
+	if p := recover(); p != nil {
+		for _, m := range ms {
+			var zero V
+			g.land(m, zero, &PanicError{Value: p})
+		}
+	}
 }
 
 // part runs f for some of the members on a goroutine of wg, with what is left of the budget.
@@ -269,6 +275,7 @@ func (g *group[V]) wait(wg *sync.WaitGroup, patience *leaseWait, heard *words, w
 	defer timer.Stop()
 	select {
 	case <-heard.some:
+		heard.gather(g.c.ctx)
 		said := heard.take()
 		waiting, rest = rest, nil
 		for _, m := range waiting {
@@ -290,9 +297,27 @@ func (g *group[V]) wait(wg *sync.WaitGroup, patience *leaseWait, heard *words, w
 
 // words are what the members of a group are told, by key. Of several the first stays: who has heard it looks for itself.
 type words struct {
-	mu   sync.Mutex // protects said
-	said map[string]news
-	some chan struct{} // has room for one
+	mu    sync.Mutex // protects said
+	said  map[string]news
+	some  chan struct{} // has room for one
+	pause time.Duration // of gather
+}
+
+// maxGather is how long a word is kept at most for others that come after it.
+const maxGather = 16 * time.Millisecond
+
+// gather waits for words that follow the first. That is heard at once, and every later one takes a little longer: a holder that
+// loads its keys one after the other would else cost a trip to Redis for each, and with them the time for it.
+func (w *words) gather(ctx context.Context) {
+	if w.pause > 0 {
+		timer := time.NewTimer(w.pause)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	w.pause = min(max(2*w.pause, time.Millisecond), maxGather)
 }
 
 func newWords() *words { return &words{said: make(map[string]news), some: make(chan struct{}, 1)} }

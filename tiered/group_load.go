@@ -3,6 +3,7 @@ package tiered
 import (
 	"context"
 	"errors"
+	"iter"
 	"sync"
 	"time"
 
@@ -17,24 +18,78 @@ const loadsAtOnce = 16
 func (g *group[V]) loadLeased(ms []*member[V]) {
 	stop := g.keepLeases(ms)
 	defer stop()
-	if g.c.opts.LoadMany == nil {
-		g.each(ms, func(g *group[V], m *member[V]) {
-			v, err := g.c.callLoader(m.flight, 0, nil)
-			g.store([]*member[V]{m}, func(*member[V]) (V, error) { return v, err })
-		})
+	if g.c.opts.LoadMany != nil {
+		g.callMany(ms)
+		g.store(ms)
 		return
 	}
-	g.store(ms, g.callMany(ms))
+	// What has been loaded while the last ones were stored is stored together.
+	for ready := range g.loadEach(ms) {
+		g.store(ready)
+	}
+}
+
+// loadEach calls the single loader for every member, loadsAtOnce at a time, and yields those that have come, as many as there
+// are each time.
+func (g *group[V]) loadEach(ms []*member[V]) iter.Seq[[]*member[V]] {
+	loaded := make(chan *member[V], len(ms))
+	var wg sync.WaitGroup
+	for own := range shares(ms) {
+		wg.Go(func() {
+			defer g.rescue(own)
+			for _, m := range own {
+				m.loaded.val, m.loaded.err = g.c.callLoader(m.flight, 0, nil)
+				loaded <- m
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		close(loaded)
+	}()
+	return func(yield func([]*member[V]) bool) {
+		for m := range loaded {
+			ready := []*member[V]{m}
+			for range len(loaded) {
+				ready = append(ready, <-loaded)
+			}
+			if !yield(ready) {
+				return
+			}
+		}
+	}
+}
+
+// shares deals the members to as many goroutines as may load at once.
+func shares[V any](ms []*member[V]) iter.Seq[[]*member[V]] {
+	return func(yield func([]*member[V]) bool) {
+		n := min(len(ms), loadsAtOnce)
+		for i := range n {
+			var own []*member[V]
+			for ; i < len(ms); i += n {
+				own = append(own, ms[i])
+			}
+			if !yield(own) {
+				return
+			}
+		}
+	}
 }
 
 // loadAlone is Cache.loadAlone for a group, each member's result to be kept as the member says.
 func (g *group[V]) loadAlone(ms []*member[V]) {
 	c := g.c
 	if c.opts.LoadMany == nil { // or there is no loader at all
-		g.each(ms, func(g *group[V], m *member[V]) {
-			v, err := c.loadAlone(m.flight, m.keep)
-			g.land(m, v, err)
-		})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for own := range shares(ms) {
+			g.part(&wg, own, func(g *group[V], ms []*member[V]) {
+				for _, m := range ms {
+					v, err := c.loadAlone(m.flight, m.keep)
+					g.land(m, v, err)
+				}
+			})
+		}
 		return
 	}
 	if err := c.loadSlot(); err != nil {
@@ -45,9 +100,9 @@ func (g *group[V]) loadAlone(ms []*member[V]) {
 		return
 	}
 	defer c.freeLoadSlot()
-	result := g.callMany(ms)
+	g.callMany(ms)
 	for _, m := range ms {
-		v, err := result(m)
+		v, err := m.loaded.val, m.loaded.err
 		absent := errors.Is(err, ErrNotFound)
 		if absent {
 			c.count.notFound.Add(1)
@@ -66,8 +121,8 @@ func (g *group[V]) loadAlone(ms []*member[V]) {
 	}
 }
 
-// callMany calls LoadMany for the members, under the contract of a loader, and returns what it came to for each.
-func (g *group[V]) callMany(ms []*member[V]) func(*member[V]) (V, error) {
+// callMany calls LoadMany for the members, under the contract of a loader.
+func (g *group[V]) callMany(ms []*member[V]) {
 	keys := keysOf(ms)
 	var got map[string]V
 	call := &flight[V]{ctx: g.ctx, load: func(ctx context.Context, _ string) (V, error) {
@@ -77,34 +132,14 @@ func (g *group[V]) callMany(ms []*member[V]) func(*member[V]) (V, error) {
 		return zero, err
 	}}
 	_, err := g.c.callLoader(call, 0, nil)
-	return func(m *member[V]) (V, error) {
-		var zero V
-		if err != nil { // and then got may not be looked at: a loader that is late may be writing it
-			return zero, err
+	for _, m := range ms {
+		if m.loaded.err = err; err != nil { // and then got may not be looked at: a loader that is late may be writing it
+			continue
 		}
-		v, ok := got[m.key]
-		if !ok {
-			return zero, ErrNotFound
+		var ok bool
+		if m.loaded.val, ok = got[m.key]; !ok {
+			m.loaded.err = ErrNotFound
 		}
-		return v, nil
-	}
-}
-
-// each runs f for every member, loadsAtOnce at a time.
-func (g *group[V]) each(ms []*member[V], f func(*group[V], *member[V])) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	n := min(len(ms), loadsAtOnce)
-	for i := range n {
-		var own []*member[V]
-		for ; i < len(ms); i += n {
-			own = append(own, ms[i])
-		}
-		g.part(&wg, own, func(g *group[V], ms []*member[V]) {
-			for _, m := range ms {
-				f(g, m)
-			}
-		})
 	}
 }
 
@@ -150,12 +185,11 @@ func (g *group[V]) renew(ctx context.Context, ms []*member[V]) {
 
 // store is what Cache.loadLeased does with what was loaded: it fills both tiers with what no invalidation has come between,
 // gives up the leases of the rest, and lands all.
-func (g *group[V]) store(ms []*member[V], result func(*member[V]) (V, error)) {
+func (g *group[V]) store(ms []*member[V]) {
 	c := g.c
 	var filling, useless []*member[V]
 	var fills []remote.Filling
 	for _, m := range ms {
-		m.loaded.val, m.loaded.err = result(m)
 		absent := errors.Is(m.loaded.err, ErrNotFound)
 		if absent {
 			c.count.notFound.Add(1)
