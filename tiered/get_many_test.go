@@ -496,7 +496,7 @@ func TestC1OneLoadOfEachKeyOfABatch(t *testing.T) {
 		require.Equal(t, 0, get(t, f[1], "d"))
 		eventually(t, "they are filled", func() bool { return f[1].Stats().Fills == 2 })
 		eventually(t, "it waits", func() bool { return f[1].Stats().LeaseWaits >= 2 })
-		require.Equal(t, []string{"b", "c", "d", "e"}, awaited(f[1]), "it would hear of them")
+		require.Subset(t, awaited(f[1]), []string{"b", "c"}, "it would hear of them")
 		letGo()
 		require.Equal(t, map[string]int{"a": 0, "b": 0, "c": 0}, wait(t, "the first", first).vals)
 		require.Equal(t, map[string]int{"b": 0, "c": 0, "d": 0, "e": 0}, wait(t, "the second", second).vals)
