@@ -233,14 +233,14 @@ func TestGetManyWithASingleLoader(t *testing.T) {
 		defer underway.Add(-1)
 		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 		}
-		switch {
-		case key == "none":
+		switch key {
+		case "none":
 			return 0, ErrNotFound
-		case key == "bad":
+		case "bad":
 			return 0, errSource
-		case key == "panic":
+		case "panic":
 			panic("a word")
-		case key == "exit":
+		case "exit":
 			runtime.Goexit()
 		}
 		return len(key), nil
@@ -284,8 +284,8 @@ func TestABulkLoadThatFails(t *testing.T) {
 	}{
 		"error":   {func(context.Context) (map[string]int, error) { return map[string]int{"a": 7}, errSource }, errSource},
 		"panic":   {func(context.Context) (map[string]int, error) { panic(cause) }, cause},
-		"exit":    {func(context.Context) (map[string]int, error) { runtime.Goexit(); return nil, nil }, ErrLoaderExited},
-		"hang":    {func(context.Context) (map[string]int, error) { <-gate; return nil, nil }, ErrLoadTimeout},
+		"exit":    {func(context.Context) (map[string]int, error) { runtime.Goexit(); panic("unreachable") }, ErrLoaderExited},
+		"hang":    {func(context.Context) (map[string]int, error) { <-gate; return map[string]int{"a": 7}, nil }, ErrLoadTimeout},
 		"timeout": {func(ctx context.Context) (map[string]int, error) { <-ctx.Done(); return nil, ctx.Err() }, ErrLoadTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {

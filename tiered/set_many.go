@@ -14,7 +14,7 @@ import (
 // for up to 1000. They do not change all at once: a reader may see some new values beside old ones.
 //
 // Once it has returned nil, what Set promises holds for each key; where it has not, for each that the error does not name. It
-// waits for Redis for ctx and Options.RedisTimeout at most.
+// waits for Redis for ctx and Options.RedisTimeout at most, and as long once more if some values cannot be stored.
 //
 // The error joins a *KeysError for each reason, with what Set returns for one key: ErrPending if Redis did not confirm,
 // ErrEncode or ErrTooLarge for values that cannot be stored (the keys are then invalidated), ErrInvalidKey (nothing was done),
