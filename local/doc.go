@@ -6,9 +6,10 @@
 //
 //   - A [Ticket] is taken before the value is read from anywhere. It carries the version of the slot that the key hashes to, the
 //     session, and the time.
-//   - [Store.Evict] adds one to the slot's version. An entry whose ticket has another version is not served, whatever
-//     Ristretto did with it. [Store.Flush], [Store.Begin] and [Store.End] replace the session, which does the same for
-//     all entries at once in O(1).
+//   - [Store.Evict] adds one to the slot's version, and drops the key's entry. An entry is served from when it was seen in
+//     Ristretto with its ticket's version still the slot's, until it is dropped: whichever comes first, eviction or storing,
+//     one of the two sees the other. [Store.Flush], [Store.Begin] and [Store.End] replace the session, which makes all
+//     entries void at once in O(1).
 //   - An entry is served only while now - max(its ticket's time, its session's proof) <= Options.MaxStaleness. A session
 //     that stops proving that it hears invalidations ([Store.Prove]) ends by itself, with nobody having to notice.
 //

@@ -11,8 +11,7 @@ const (
 	maxSlots = 1 << 24
 )
 
-// slots are what a hit goes by: one of them, in one cache line, has the version that decides whether an entry is void and,
-// mostly, the entry itself.
+// slots are where a hit looks first, and what tickets are compared with.
 //
 // Ristretto decides what is kept and keeps it; but asking it costs about three times what the rest of a hit does: a pool of
 // buffers, a lock and a map. A slot's entry saves that. It is one of the entries that Ristretto holds, of any key that hashes
@@ -23,13 +22,13 @@ type slots[V any] struct {
 }
 
 type slot[V any] struct {
-	// version counts evictions of the slot's keys. It is never reset: with 64 bits it does not come round.
+	// version counts evictions of the slot's keys, for tickets. It is never reset: with 64 bits it does not come round.
 	version atomic.Uint64
 	// entry is one that Ristretto holds, or nil; see Store.show and Store.drop for who takes it out.
 	entry atomic.Pointer[Entry[V]]
 }
 
-// newSlots returns about one slot an entry, so that an eviction voids about one other key's entry on average.
+// newSlots returns about one slot an entry.
 func newSlots[V any](entries int64) slots[V] {
 	n := min(max(entries, minSlots), maxSlots)
 	logN := bits.Len64(uint64(n - 1))

@@ -35,9 +35,11 @@ func value(e *Entry[string]) string {
 	return e.Value
 }
 
-// entryOf returns an entry of the key "k", which is in neither the slot nor Ristretto.
+// entryOf returns an entry of the key "k" that would be served, and is in neither the slot nor Ristretto.
 func entryOf(s *Store[string], v string, t Ticket) *Entry[string] {
-	return &Entry[string]{hash: s.hash("k"), key: "k", ticket: t, expires: math.MaxInt64, Value: v}
+	e := &Entry[string]{hash: s.hash("k"), key: "k", ticket: t, expires: math.MaxInt64, Value: v}
+	e.state.Store(live)
+	return e
 }
 
 func TestPutIsVisibleAtOnce(t *testing.T) {
@@ -69,12 +71,42 @@ func TestAbsentIsAnAnswer(t *testing.T) {
 func TestEvictedBetweenTwoBufferedSets(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	old := s.Ticket("k")
-	e := entryOf(s, "old", old)
-	require.True(t, s.items.Set(s.hash("k"), e, 1)) // as put does, without its check and its wait
+	e := entryOf(s, "old", s.Ticket("k"))
+	e.state.Store(pending)
+	require.True(t, s.items.Set(e.hash, e, 1)) // as put does, without its check and its wait
 	s.Evict("k")
 	s.Put("k", "new", s.Ticket("k"), time.Hour)
+	s.items.Wait()
+	s.enliven(e)
 	require.NotEqual(t, "old", value(s.Get("k")))
+}
+
+// An entry is in Ristretto before it is known whether its key was evicted meanwhile.
+func TestNobodyIsServedAnEntryBeforeItsTicketIsComparedAgain(t *testing.T) {
+	t.Parallel()
+	for _, evicted := range []string{"not", "before", "after"} {
+		s := newStore(t, time.Hour)
+		e := entryOf(s, "v", s.Ticket("k"))
+		e.state.Store(pending)
+		if evicted == "before" {
+			s.Evict("k")
+		}
+		require.True(t, s.items.Set(e.hash, e, 1))
+		s.items.Wait()
+		require.Nil(t, s.Get("k"), "pending")
+		if evicted == "after" {
+			s.Evict("k")
+		}
+		s.enliven(e)
+		if evicted == "not" {
+			require.Same(t, e, s.Get("k"))
+		} else {
+			require.Nil(t, s.Get("k"), evicted)
+			s.items.Wait()
+			_, held := s.items.GetTTL(e.hash)
+			require.False(t, held, "its memory is given back")
+		}
+	}
 }
 
 func TestATicketFromBeforeAnEvictionStoresNothing(t *testing.T) {

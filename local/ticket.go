@@ -37,39 +37,35 @@ func (s *Store[V]) Live(t Ticket) bool {
 	return t.session != nil && s.fresh(t) && s.current.Load() == t.session
 }
 
-// fresh is the age half of the rule. The order of its three readings, and that unmoved comes after it, is what makes a
-// hit right when the process stops in the middle of one:
+// fresh is the age half of the rule. The order of its three readings, and that state and session come after it, is what makes
+// a hit right when the process stops in the middle of one:
 //
 //  1. a reader has found the entry, and stops here;
-//  2. the connection delivers what piled up meanwhile: first an invalidation of this very key (a new version of its slot),
-//     then a heartbeat (a fresh proof);
+//  2. the connection delivers what piled up meanwhile: first an invalidation of this very key, then a heartbeat (a fresh
+//     proof);
 //  3. the reader goes on.
 //
-// Were the version compared first, at 1, the reader would go on to see a fresh proof and serve the old value. With the
-// proof read first and the version last, a proof that vouches for a time comes with the versions of that time. And now
-// must be read after the proof: read before it, a pause between the two would not count as age.
+// Were the state read first, at 1, the reader would go on to see a fresh proof and serve the old value. With the proof read
+// first and the state last, a proof that vouches for a time comes with the states of that time. And now must be read after
+// the proof: read before it, a pause between the two would not count as age.
 func (s *Store[V]) fresh(t Ticket) bool {
 	proof := t.session.proof.Load()
 	now := s.now()
 	return now-max(t.at, proof) <= s.maxStaleness
 }
 
-// unmoved is the version half of the rule; see fresh for why it comes last.
+// unmoved is the other half, for what is not stored yet.
 func (s *Store[V]) unmoved(slot *slot[V], t Ticket) bool {
 	return slot.version.Load() == t.version && s.current.Load() == t.session
 }
 
 func (s *Store[V]) hash(key string) uint64 { return maphash.String(s.seed, key) }
 
-// Evict makes every entry of key, and every ticket for it taken until now, void. Other keys of its slot lose their entries
-// with it: for them it is a miss and nothing worse.
+// Evict drops key's entry, and makes every ticket for it taken until now void. Tickets for other keys of its slot become void
+// with it: what is read under them is not stored. Other keys' entries stay, however many are evicted.
 func (s *Store[V]) Evict(key string) {
 	hash := s.hash(key)
-	slot := s.slots.of(hash)
-	slot.version.Add(1)
-	if slot.entry.Load() != nil {
-		slot.entry.Store(nil) // void, whichever it is
-	}
+	s.slots.of(hash).version.Add(1) // before release: see enliven
 	s.release(hash)
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,12 +46,11 @@ func (b *Bus) beat(patience time.Duration) error {
 	b.sent.add(token, report.Sent)
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	raw, err := beatScript.Run(ctx, b.client, b.beatKeys(members), b.beatArgs(members, token, since)...).Slice()
-	report.Received = mono.Now()
-	var reply beatReply
-	if err == nil {
-		reply, err = parseBeat(raw, len(members))
+	reply, found, err := b.steadyBeat(ctx, members, token)
+	if err == nil && !found {
+		reply, err = b.fullBeat(ctx, members, token, since)
 	}
+	report.Received = mono.Now()
 	report.Err, report.RedisNow = err, reply.now
 	report.Moved = b.follow(report.Sent, reply.server, reply.same, err)
 	b.tell(members, report, reply.versions)
@@ -57,6 +58,20 @@ func (b *Bus) beat(patience time.Duration) error {
 		b.settle(reply.server.id)
 	}
 	return err
+}
+
+// fullBeat sends a heartbeat by beat.lua, which finds out everything.
+func (b *Bus) fullBeat(ctx context.Context, members []*member, token string, since int64) (beatReply, error) {
+	b.steady.forget()
+	raw, err := beatScript.Run(ctx, b.client, b.beatKeys(members), b.beatArgs(members, token, since)...).Slice()
+	if err != nil {
+		return beatReply{}, err
+	}
+	reply, err := parseBeat(raw, len(members))
+	if err == nil {
+		b.steady.learn(members, reply.stored)
+	}
+	return reply, err
 }
 
 func (b *Bus) tell(members []*member, report BeatReport, versions []version) {
@@ -98,11 +113,12 @@ func (b *Bus) beatArgs(members []*member, token string, since int64) []any {
 	return args
 }
 
-// beatReply is what beat.lua answers.
+// beatReply is what a heartbeat has found.
 type beatReply struct {
 	now      int64
 	server   origin
-	same     bool // the process is the one of the heartbeat before, though its replication id is new
+	same     bool     // the process is the one of the heartbeat before, though its replication id is new
+	stored   []string // what the version keys hold
 	versions []version
 }
 
@@ -111,12 +127,16 @@ type version struct {
 	kept time.Duration // how long ago it was taken over, negative if it was not
 }
 
-// beatHead is how many values come before the versions.
-const beatHead = 5
+const (
+	// beatHead is how many values come before what the version keys hold.
+	beatHead = 5
+	// versionLen is the length of a version.
+	versionLen = 16
+)
 
 func parseBeat(raw []any, members int) (beatReply, error) {
-	if len(raw) != beatHead+2*members {
-		return beatReply{}, fmt.Errorf("beat.lua answered %d values, want %d", len(raw), beatHead+2*members)
+	if len(raw) != beatHead+members {
+		return beatReply{}, fmt.Errorf("beat.lua answered %d values, want %d", len(raw), beatHead+members)
 	}
 	now, okNow := raw[0].(int64)
 	id, okID := raw[1].(string)
@@ -127,15 +147,32 @@ func parseBeat(raw []any, members int) (beatReply, error) {
 		return beatReply{}, fmt.Errorf("beat.lua answered %T, %T, %T, %T and %T", raw[0], raw[1], raw[2], raw[3], raw[4])
 	}
 	reply := beatReply{now: now, server: origin{id: id, offset: offset, run: run}, same: same == 1}
-	for rest := raw[beatHead:]; len(rest) > 0; rest = rest[2:] {
-		text, ok := rest[0].(string)
-		kept, okKept := rest[1].(int64)
-		if !ok || !okKept {
-			return beatReply{}, fmt.Errorf("beat.lua answered %T and %T for a version", rest[0], rest[1])
+	for _, one := range raw[beatHead:] {
+		stored, ok := one.(string)
+		if !ok {
+			return beatReply{}, fmt.Errorf("beat.lua answered %T for a version", one)
 		}
-		reply.versions = append(reply.versions, version{text: text, kept: time.Duration(kept) * time.Millisecond})
+		reply.stored = append(reply.stored, stored)
 	}
-	return reply, nil
+	return reply, reply.parseVersions()
+}
+
+// parseVersions reads what the version keys hold: see beat.lua.
+func (r *beatReply) parseVersions() error {
+	for _, stored := range r.stored {
+		text, note, _ := strings.Cut(stored, ":")
+		v := version{text: text, kept: -1}
+		mark := strings.IndexAny(note, "+=")
+		if len(text) != versionLen || mark < 0 {
+			return fmt.Errorf("beat.lua answered %.64q for a version", stored)
+		}
+		if note[mark] == '=' {
+			made, _ := strconv.ParseInt(note[mark+1:], 10, 64) // 0 where it tells none
+			v.kept = time.Duration(max(r.now-made, 0)) * time.Millisecond
+		}
+		r.versions = append(r.versions, v)
+	}
+	return nil
 }
 
 func (b *Bus) members() []*member {

@@ -58,6 +58,7 @@ type Bus struct {
 	bound       atomic.Int64 // the smallest Bound of the members, 0 without any
 	whereabouts whereabouts
 	history     history // beatLoop's
+	steady      steady  // beatLoop's
 
 	// mu guards what follows, and is held while a member's Handler runs: so a member that joins is told of the session
 	// either by Join or by the receiver, never by both or by neither.

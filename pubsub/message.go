@@ -17,6 +17,7 @@ const (
 
 	header       = "tandem/1 "
 	maxNameBytes = 256 // sender, token, channel, outcome
+	keyOverhead  = 8   // of a key in a message, at most
 )
 
 // ErrMessage is returned for bytes that are not a message of this release, wrapped with the reason.
@@ -82,19 +83,38 @@ func field(b []byte, s string) []byte {
 // Batches splits keys so that each part fits into one message. No part is empty.
 func Batches(keys []string) [][]string {
 	var out [][]string
-	start, size := 0, 0
-	for i, key := range keys {
-		n := len(key) + 8
-		if i-start == MaxKeys || (size+n > MaxMessageBytes/2 && i > start) {
-			out = append(out, keys[start:i:i])
-			start, size = i, 0
+	start, room := 0, NewRoom()
+	for i := range keys {
+		if room.Take(keys[i : i+1]) {
+			continue
 		}
-		size += n
+		out = append(out, keys[start:i:i])
+		start, room = i, NewRoom()
+		room.Take(keys[i : i+1])
 	}
 	if start < len(keys) {
 		out = append(out, keys[start:])
 	}
 	return out
+}
+
+// Room is what is left of a message for keys.
+type Room struct{ keys, bytes int }
+
+// NewRoom returns the room of a message without keys. Any one key of at most MaxKeyBytes fits into it.
+func NewRoom() Room { return Room{keys: MaxKeys, bytes: MaxMessageBytes / 2} }
+
+// Take makes keys a part of the message, and reports whether all of them fit; if not, none is.
+func (r *Room) Take(keys []string) bool {
+	left := Room{keys: r.keys - len(keys), bytes: r.bytes}
+	for _, key := range keys {
+		left.bytes -= len(key) + keyOverhead
+	}
+	if left.keys < 0 || left.bytes < 0 {
+		return false
+	}
+	*r = left
+	return true
 }
 
 // Parse reads a message. For anything else, and for any that is over a bound, it returns an error that wraps ErrMessage;

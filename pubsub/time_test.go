@@ -656,14 +656,20 @@ func TestSentBeatsRememberTheLast(t *testing.T) {
 
 func TestParseBeat(t *testing.T) {
 	t.Parallel()
-	good := []any{int64(5), "id", int64(7), "run", int64(1), "v", int64(9), "w", int64(-1)}
+	const v, w = randomVersion + ":id=-4", otherVersion + ":id+3"
+	good := []any{int64(5), "id", int64(7), "run", int64(1), v, w}
 	reply, err := parseBeat(good, 2)
 	require.NoError(t, err)
 	require.Equal(t, beatReply{
-		now: 5, server: origin{id: "id", offset: 7, run: "run"}, same: true, versions: []version{{"v", 9 * time.Millisecond}, {"w", -time.Millisecond}},
+		now: 5, server: origin{id: "id", offset: 7, run: "run"}, same: true, stored: []string{v, w},
+		versions: []version{{randomVersion, 9 * time.Millisecond}, {otherVersion, -1}},
 	}, reply)
 	_, err = parseBeat(append(slices.Clone(good), "x"), 2)
 	require.Error(t, err)
+	for _, unreadable := range []string{"", "v", randomVersion, randomVersion + ":id", "short:id+1"} {
+		_, err := parseBeat([]any{int64(5), "id", int64(7), "run", int64(1), unreadable}, 1)
+		require.Error(t, err, unreadable)
+	}
 	for i := range good {
 		_, err := parseBeat(good[:i], 2)
 		require.Error(t, err, "cut off at %d", i)

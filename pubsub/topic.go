@@ -10,7 +10,7 @@ type Topic struct {
 	// makes a new random one if there is none, and where the server may have lost writes: then it publishes an All as well.
 	// See scripts/beat.lua for the rest of the string.
 	VersionKey string
-	// VersionTTL is the TTL that each heartbeat gives VersionKey anew.
+	// VersionTTL is the TTL that heartbeats give VersionKey anew, once a minute or after a quarter of it.
 	VersionTTL time.Duration
 	// Bound is the staleness that the member promises. The bus beats at least five times within the smallest Bound of
 	// its members.

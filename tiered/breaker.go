@@ -105,7 +105,10 @@ func (b *breaker) isOpen() bool {
 // unreachable reports whether an error of a trip means that Redis did not answer. What Redis itself says (out of memory, no
 // permission, a wrong type) is an answer.
 func unreachable(err error) bool {
+	if err == nil {
+		return false
+	}
 	var reply redis.Error
-	return err != nil && !errors.As(err, &reply) && !errors.Is(err, errBudget) && !errors.Is(err, errNotTheServer) &&
+	return !errors.As(err, &reply) && !errors.Is(err, errBudget) && !errors.Is(err, errNotTheServer) &&
 		!errors.Is(err, context.Canceled)
 }

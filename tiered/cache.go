@@ -39,6 +39,8 @@ type Cache[V any] struct {
 	waiters waiters
 	pending *pending
 	journal *journal
+	gather  gather
+	tries   bool // see try
 	count   counters
 
 	bus    *Bus
@@ -134,6 +136,8 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 	if opts.MaxLoads > 0 {
 		c.slots = make(chan struct{}, opts.MaxLoads)
 	}
+	c.gather.send = c.sendInvalidation
+	c.tries = triesWith(c.opts)
 	c.flights.seed = maphash.MakeSeed()
 	c.flights.take, c.flights.live, c.flights.run = c.ticket, store.Live, c.fly
 	c.leave, err = bus.hub.Join(pubsub.Topic{

@@ -33,7 +33,9 @@ const (
 )
 
 // fly is the life of a flight, on its own goroutine.
-func (c *Cache[V]) fly(f *flight[V]) {
+func (c *Cache[V]) fly(f *flight[V]) { c.flyOn(f, func() (V, error) { return c.fetch(f) }) }
+
+func (c *Cache[V]) flyOn(f *flight[V], fetch func() (V, error)) {
 	defer c.flights.finish(f)
 	defer func() {
 		// User code is contained where it is called; this is for a mistake of ours, which must not leave waiters behind.
@@ -41,7 +43,7 @@ func (c *Cache[V]) fly(f *flight[V]) {
 			f.err = &PanicError{Value: p}
 		}
 	}()
-	f.val, f.err = c.fetch(f)
+	f.val, f.err = fetch()
 }
 
 // fetch gets the value from L2, or from the source under a lease. Whatever Redis does, it costs the load and RedisTimeout.
@@ -62,18 +64,31 @@ func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
 	case c.opts.NoLease && f.load != nil:
 		return c.fetchLeased(f, b, o, remote.Wanted) // which brings what is there
 	}
-
 	raw, err := c.readRemote(f, b)
-	switch {
-	case isBad(err):
+	return c.judge(f, b, o, raw, err)
+}
+
+// judge goes on after L2 was asked.
+func (c *Cache[V]) judge(f *flight[V], b *budget, o opening, raw []byte, err error) (V, error) {
+	bad := isBad(err)
+	if bad {
 		c.bad(f.key, err)
+		err = nil
+	}
+	c.trip(f.key, "read", err)
+	switch {
+	case bad:
 		return c.fetchLeased(f, b, o, remote.Wanted)
 	case err != nil, !c.gate.same(o):
 		return c.loadAlone(f, inLocal)
 	case raw == nil:
+		c.count.remoteMisses.Add(1)
 		return c.fetchLeased(f, b, o, remote.Wanted)
 	}
-	e, use := c.open(f.key, raw, o.epoch, o.now())
+	e, use, err := c.open(f.key, raw, o.epoch, o.now())
+	if err != nil {
+		c.bad(f.key, err)
+	}
 	switch use {
 	case usable:
 		return c.take(f, e, o)
@@ -107,6 +122,7 @@ func (c *Cache[V]) awaitGate(ctx context.Context, b *budget) opening {
 	return o
 }
 
+// readRemote asks L2. What is there and no entry is an answer of Redis', and the budget is not over for it.
 func (c *Cache[V]) readRemote(f *flight[V], b *budget) (raw []byte, err error) {
 	var bad error
 	err = b.do(f.ctx, func(ctx context.Context) error {
@@ -118,13 +134,10 @@ func (c *Cache[V]) readRemote(f *flight[V], b *budget) (raw []byte, err error) {
 		}
 		return err
 	})
-	switch c.trip(f.key, "read", err); {
-	case err != nil:
-		return nil, err
-	case raw == nil:
-		c.count.remoteMisses.Add(1)
+	if bad != nil {
+		return nil, bad
 	}
-	return raw, bad
+	return raw, err
 }
 
 // isBad reports whether a read found something that is no entry: an answer, not a failure of Redis.
@@ -169,7 +182,10 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 			}
 			return c.loadLeased(f, b, l)
 		case remote.Found:
-			e, use := c.open(f.key, l.Value, l.Epoch, l.Now)
+			e, use, err := c.open(f.key, l.Value, l.Epoch, l.Now)
+			if err != nil {
+				c.bad(f.key, err)
+			}
 			if use == usable {
 				return c.take(f, e, o)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tandemcache/tandem/local"
@@ -26,8 +27,8 @@ type flight[V any] struct {
 	load    LoadFunc[V]     // nil: there is none
 	ttl     time.Duration   // of GetOptions
 	refresh bool            // loads whatever the tiers hold
-	// grouped says that a GetMany runs the flight, if it can start at once.
-	grouped bool
+	// byCaller says that the caller of join runs the flight, if it can start at once.
+	byCaller bool
 
 	// ticket is taken when the flight starts, before it reads anything. Written under the shard's lock, before the flight's
 	// goroutine exists or by it.
@@ -49,6 +50,10 @@ type flights[V any] struct {
 	live func(local.Ticket) bool
 	// run is called on a goroutine of its own for each flight that starts, and must call finish.
 	run func(*flight[V])
+	// lanes is how many there are: mostly none that an eviction would have to look for. A lane is counted before its flight
+	// takes a ticket, and detach reads the count after the eviction has counted: a flight that is not seen there has a ticket
+	// from after the eviction.
+	lanes atomic.Int64
 }
 
 const flightShards = 64
@@ -85,6 +90,7 @@ func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 			s.lanes = make(map[string]*lane[V])
 		}
 		l = &lane[V]{}
+		f.lanes.Add(1)
 		s.lanes[n.key] = l
 	}
 	if old := l.newest; old != nil {
@@ -96,7 +102,7 @@ func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 	if l.running < maxRunning {
 		f.startLocked(l, n)
 	} else {
-		n.grouped = false // nobody but the flight before it knows when it starts
+		n.byCaller = false // nobody but the flight before it knows when it starts
 	}
 	return n, true
 }
@@ -105,14 +111,19 @@ func (f *flights[V]) startLocked(l *lane[V], n *flight[V]) {
 	l.running++
 	n.started = true
 	n.ticket = f.take(n.key)
-	if !n.grouped {
+	if !n.byCaller {
 		go f.run(n)
 	}
 }
 
 // detach makes key's running flight one that nobody joins any more. Those who wait for it still get its value: they asked
 // before the eviction.
+//
+// It is called after the eviction.
 func (f *flights[V]) detach(key string) {
+	if f.lanes.Load() == 0 {
+		return
+	}
 	s := f.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,17 +171,9 @@ func (f *flights[V]) remove(n *flight[V]) {
 	}
 	if l.running == 0 && l.newest == nil {
 		delete(s.lanes, n.key)
+		f.lanes.Add(-1)
 	}
 }
 
 // underway returns how many keys have a flight.
-func (f *flights[V]) underway() int {
-	n := 0
-	for i := range f.shards {
-		s := &f.shards[i]
-		s.mu.Lock()
-		n += len(s.lanes)
-		s.mu.Unlock()
-	}
-	return n
-}
+func (f *flights[V]) underway() int { return int(f.lanes.Load()) }

@@ -68,9 +68,13 @@ func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V]) (V, error) {
 		return zero, err
 	}
 	n.ctx, n.done = context.WithoutCancel(ctx), make(chan struct{})
+	n.byCaller = c.mayTry(ctx, n)
 	f, leads := c.flights.join(n)
-	if !leads {
+	switch {
+	case !leads:
 		c.count.joined.Add(1)
+	case f.byCaller && c.try(f):
+		return f.val, f.err
 	}
 	select {
 	case <-f.done:

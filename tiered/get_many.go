@@ -97,12 +97,12 @@ func (c *Cache[V]) flyMany(ctx context.Context, keys []string, failed *failures)
 			failed.add(key, err)
 			continue
 		}
-		n := &flight[V]{key: key, load: c.opts.Load, grouped: true, ctx: detached, done: make(chan struct{})}
+		n := &flight[V]{key: key, load: c.opts.Load, byCaller: true, ctx: detached, done: make(chan struct{})}
 		f, leads := c.flights.join(n)
 		switch {
 		case !leads:
 			c.count.joined.Add(1)
-		case n.grouped:
+		case n.byCaller:
 			own = append(own, n)
 		}
 		all = append(all, f)

@@ -898,7 +898,7 @@ func TestALeaseOfABatchThatIsLost(t *testing.T) {
 	g := &group[int]{c: c, ctx: t.Context(), budget: newBudget(patience), open: c.gate.look()}
 	var fs []*flight[int]
 	for _, key := range []string{"a", "b"} {
-		n := &flight[int]{key: key, load: c.opts.Load, grouped: true, ctx: t.Context(), done: make(chan struct{})}
+		n := &flight[int]{key: key, load: c.opts.Load, byCaller: true, ctx: t.Context(), done: make(chan struct{})}
 		f, leads := c.flights.join(n)
 		require.True(t, leads)
 		fs = append(fs, f)
@@ -929,7 +929,7 @@ func TestABatchIsAsOldAsTheHeartbeatThatItBelieves(t *testing.T) {
 	r, b := newRedis(t), newBulk()
 	c := bulkInstance(t, r, b)
 	eventually(t, "a heartbeat", func() bool { return c.Health().RemoteTrusted })
-	n := &flight[int]{key: "a", load: c.opts.Load, grouped: true, ctx: t.Context(), done: make(chan struct{})}
+	n := &flight[int]{key: "a", load: c.opts.Load, byCaller: true, ctx: t.Context(), done: make(chan struct{})}
 	c.flights.join(n)
 	n.ticket = c.local.Ticket("a") // as if there had been no heartbeat when it began
 	began := n.ticket.At()

@@ -146,7 +146,11 @@ func (g *group[V]) read(wg *sync.WaitGroup, ms []*member[V]) (missing []*member[
 			c.count.remoteMisses.Add(1)
 			missing = append(missing, m)
 		default:
-			switch e, use := c.open(m.key, raw, g.open.epoch, now); use {
+			e, use, err := c.open(m.key, raw, g.open.epoch, now)
+			if err != nil {
+				c.bad(m.key, err)
+			}
+			switch use {
 			case usable:
 				g.take(m, e)
 				continue
@@ -231,7 +235,10 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 			m.lease, m.leased = l, now
 			mine = append(mine, m)
 		case remote.Found:
-			e, use := c.open(m.key, l.Value, l.Epoch, l.Now)
+			e, use, err := c.open(m.key, l.Value, l.Epoch, l.Now)
+			if err != nil {
+				c.bad(m.key, err)
+			}
 			if use == usable {
 				g.take(m, e)
 				continue

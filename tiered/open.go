@@ -24,37 +24,34 @@ const (
 	unusable       // expired, or nothing that this cache can read
 )
 
-// open reads the bytes of key's entry. Whatever they are, it is no error: what cannot be used is counted, logged once a
-// minute for each cause, and replaced by a load. now is the time of Redis in ms.
-func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64) (decoded[V], use) {
+// open reads the bytes of key's entry. Whatever they are, that is no error of a Get: what cannot be used is replaced by a
+// load. An error is for bad to count and log. now is the time of Redis in ms.
+func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64) (decoded[V], use, error) {
 	var none decoded[V]
 	if len(raw) > c.opts.MaxEntryBytes {
-		c.bad(key, fmt.Errorf("%w: %d bytes, Options.MaxEntryBytes is %d", remote.ErrTooLarge, len(raw), c.opts.MaxEntryBytes))
-		return none, unusable
+		return none, unusable, fmt.Errorf("%w: %d bytes, Options.MaxEntryBytes is %d", remote.ErrTooLarge, len(raw), c.opts.MaxEntryBytes)
 	}
 	e, err := remote.Decode(raw, key)
 	if err == nil && e.Schema != c.schema {
 		err = fmt.Errorf("%w: %s, not %s", remote.ErrSchema, e.Schema.Field(), c.schema.Field())
 	}
 	if err != nil {
-		c.bad(key, err)
-		return none, unusable
+		return none, unusable, err
 	}
 	if e.Epoch != epoch {
-		return none, otherEpoch
+		return none, otherEpoch, nil
 	}
 	life := time.Duration(e.Expires-now) * time.Millisecond
 	if e.Expires <= now || e.Expires-now > int64(maxDuration/time.Millisecond) {
-		return none, unusable
+		return none, unusable, nil
 	}
 	d := decoded[V]{absent: e.Absent, life: life}
 	if !e.Absent {
 		if d.val, err = unmarshal[V](c.opts.Codec, e.Payload); err != nil {
-			c.bad(key, fmt.Errorf("%w: %w", errUndecodable, err))
-			return none, unusable
+			return none, unusable, fmt.Errorf("%w: %w", errUndecodable, err)
 		}
 	}
-	return d, usable
+	return d, usable, nil
 }
 
 var errUndecodable = errors.New("the codec cannot decode it")
@@ -64,6 +61,7 @@ var causes = []error{
 	remote.ErrForeign, remote.ErrCorrupt, remote.ErrSchema, remote.ErrTooLarge, remote.ErrWrongType, errUndecodable,
 }
 
+// bad counts what cannot be used, and logs it once a minute for each cause.
 func (c *Cache[V]) bad(key string, err error) {
 	c.count.badEntries.Add(1)
 	cause := "other"

@@ -54,7 +54,7 @@ func TestC6AnUnconfirmedWriteIsRepeated(t *testing.T) {
 func TestALateSetOnlyInvalidates(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()
-	c := instance(t, r, s, func(o *Options[int]) { o.RedisTimeout = 30 * time.Millisecond })
+	c := instance(t, r, s, func(o *Options[int]) { o.RedisTimeout = 300 * time.Millisecond })
 	require.NoError(t, c.Set(soon(t), "warm", 1)) // the script is known
 	eventually(t, "its message", func() bool { return c.Stats().Received == 1 })
 	var late []any

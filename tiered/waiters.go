@@ -1,9 +1,15 @@
 package tiered
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // waiters are the flights that wait for another instance's lease, by key.
 type waiters struct {
+	// some is how many there are: mostly none, and every message asks. Who waits is counted before it asks for the lease.
+	some atomic.Int64
+
 	mu    sync.Mutex // protects by
 	byKey map[string][]hearer
 }
@@ -37,6 +43,7 @@ func (w *waiters) add(key string) (word, func()) {
 }
 
 func (w *waiters) listen(key string, h hearer) {
+	w.some.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.byKey == nil {
@@ -46,6 +53,7 @@ func (w *waiters) listen(key string, h hearer) {
 }
 
 func (w *waiters) remove(key string, h hearer) {
+	w.some.Add(-1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := w.byKey[key]
@@ -63,6 +71,9 @@ func (w *waiters) remove(key string, h hearer) {
 }
 
 func (w *waiters) tell(key string, n news) {
+	if w.some.Load() == 0 {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, h := range w.byKey[key] {

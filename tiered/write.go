@@ -146,9 +146,14 @@ func (c *Cache[V]) invalidate(ctx context.Context, keys []string) error {
 	return nil
 }
 
+// invalidateRemote changes Redis, together with other calls where there are many.
 func (c *Cache[V]) invalidateRemote(ctx context.Context, keys []string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
+	return c.gather.do(ctx, keys)
+}
+
+func (c *Cache[V]) sendInvalidation(ctx context.Context, keys []string) error {
 	m := pubsub.Message{Op: pubsub.Invalidate, Sender: c.bus.id(), Keys: keys}
 	moves := c.journal.begin()
 	err := c.writes.Invalidate(ctx, keys, m.Encode())

@@ -10,7 +10,7 @@
 -- ARGV[6] -> that server's replication offset then   ARGV[7] -> its run id   ARGV[8] -> how long ago it was sent, in ms
 -- ARGV[9] -> message for the channel of a topic whose version is replaced   ARGV[10..] -> the topics' channels
 -- Output: {now in ms, replication id or "", replication offset, run id, 1 if this is the server of ARGV[5] with another id,
---          version of KEYS[2], ms since it was taken over or -1, version of KEYS[3], ...}
+--          what KEYS[2] holds, what KEYS[3] holds, ...}
 redis.call('DEL', KEYS[1])
 local t = redis.call('TIME')
 -- A server that does not tell (an ACL, a proxy) is taken as it is.
@@ -63,21 +63,20 @@ for i = 2, #KEYS do
       lost = mark == '=' or now - made >= tonumber(ARGV[8])
     end
   end
-  local write = lost or moved or not version
   if lost or not version then
-    version, mark, made = ARGV[3], '+', now
+    version, mark, made, stored = ARGV[3], '+', now, nil
     redis.call('DEL', KEYS[i])
     if lost then
       redis.call('PUBLISH', ARGV[8 + i], ARGV[9])
     end
   end
-  if write then
-    redis.call('SET', KEYS[i], string.format('%s:%s%s%.0f', version, id, mark, made), 'PX', ARGV[4])
+  if moved or not stored then
+    stored = string.format('%s:%s%s%.0f', version, id, mark, made)
+    redis.call('SET', KEYS[i], stored, 'PX', ARGV[4])
   else
     redis.call('PEXPIRE', KEYS[i], ARGV[4])
   end
-  out[2 + 2 * i] = version
-  out[3 + 2 * i] = mark == '=' and math.max(now - made, 0) or -1
+  out[4 + i] = stored
 end
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 return out

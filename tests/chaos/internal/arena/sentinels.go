@@ -60,7 +60,9 @@ func (s *Sentinels) open() error {
 		return err
 	}
 	for range nodes - 1 {
-		n, err := redisserver.Start(redisserver.Options{Args: append([]string{"--replicaof", host + " " + port}, common...)})
+		// In a file that Redis rewrites: one that was promoted, killed and started again must not come back as a replica, while
+		// the Sentinels take it for the master and the others for its replicas.
+		n, err := redisserver.Start(redisserver.Options{Args: common, Config: "replicaof " + host + " " + port + "\n"})
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,262 @@
+package local
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dgraph-io/ristretto/v2"
+	"github.com/stretchr/testify/require"
+)
+
+// requireSlots requires of a store that nothing is done to, that its slots show only what Ristretto holds.
+func requireSlots[V any](t *testing.T, s *Store[V]) (shown int) {
+	t.Helper()
+	s.items.Wait()
+	for i := range s.slots.all {
+		e := s.slots.all[i].entry.Load()
+		if e == nil {
+			continue
+		}
+		shown++
+		held, _ := s.items.Get(e.hash)
+		require.Same(t, held, e, "%q", e.key)
+		require.Equal(t, live, e.state.Load())
+	}
+	return shown
+}
+
+func TestASlotShowsWhatIsPutAndWhatIsFound(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, time.Hour)
+	slot := s.slots.of(s.hash("k"))
+	s.Put("k", "v", s.Ticket("k"), time.Hour)
+	e := slot.entry.Load()
+	require.Same(t, e, s.Get("k"))
+	slot.entry.Store(nil)
+	require.Same(t, e, s.Get("k"), "Ristretto has it")
+	require.Same(t, e, slot.entry.Load())
+	s.Evict("k")
+	require.Nil(t, slot.entry.Load())
+}
+
+// A reader has got an entry from Ristretto and stops; the key's next entry is put; the reader goes on.
+func TestASlotDoesNotGoBackToAnEarlierEntry(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, time.Hour)
+	slot := s.slots.of(s.hash("k"))
+	s.Put("k", "old", s.Ticket("k"), time.Hour)
+	old := slot.entry.Load()
+	s.Put("k", "new", s.Ticket("k"), time.Hour)
+	require.Equal(t, gone, old.state.Load())
+	s.show(slot, old)
+	require.Equal(t, "new", value(s.Get("k")))
+	slot.entry.Store(old) // as show does between its two looks
+	require.Equal(t, "new", value(s.Get("k")))
+}
+
+func TestASlotForgetsWhatRistrettoHasNoRoomFor(t *testing.T) {
+	t.Parallel()
+	s, err := New(Options[[]byte]{Bytes: MinBytes, MaxStaleness: time.Hour})
+	require.NoError(t, err)
+	defer s.Close()
+	s.Begin()
+	for i := range 5000 {
+		key := fmt.Sprint("k", i)
+		s.Put(key, make([]byte, 1000), s.Ticket(key), time.Hour)
+		s.Get(fmt.Sprint("k", i/2))
+	}
+	require.Positive(t, requireSlots(t, s))
+	s.Close()
+	for i := range s.slots.all {
+		require.Nil(t, s.slots.all[i].entry.Load())
+	}
+}
+
+func TestASlotIsSharedInTurn(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, time.Hour)
+	slot := s.slots.of(s.hash("0"))
+	other := ""
+	for i := 1; other == ""; i++ {
+		if key := fmt.Sprint(i); s.slots.of(s.hash(key)) == slot {
+			other = key
+		}
+	}
+	for _, key := range []string{"0", other} {
+		s.Put(key, key, s.Ticket(key), time.Hour)
+	}
+	for range 3 {
+		require.Equal(t, "0", value(s.Get("0")))
+		require.Equal(t, other, value(s.Get(other)))
+	}
+}
+
+// An eviction is of its key: a storm of them leaves the entries of other keys where they are.
+func TestOtherKeysOutliveAStormOfEvictions(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, time.Hour)
+	for i := range 1000 {
+		key := fmt.Sprint("stays", i)
+		s.Put(key, key, s.Ticket(key), time.Hour)
+	}
+	for i := range 20 * len(s.slots.all) {
+		s.Evict(fmt.Sprint("goes", i))
+	}
+	for i := range 1000 {
+		key := fmt.Sprint("stays", i)
+		require.Equal(t, key, value(s.Get(key)))
+	}
+}
+
+// Evict finds what it has to drop in Ristretto: whatever that gives up, by whatever way, it must say so, or a reader who has
+// it already would bring it back into its slot.
+func TestRistrettoSaysWhatItGivesUp(t *testing.T) {
+	t.Parallel()
+	s, err := New(Options[int]{Bytes: MinBytes, MaxStaleness: time.Hour, Cost: func(int) int64 { return 4096 }}) // not all have room
+	require.NoError(t, err)
+	defer s.Close()
+	s.Begin()
+	const writers, each = 4, 5000
+	all := make([][]*Entry[int], writers)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				key := fmt.Sprint(rand.IntN(300))
+				e := &Entry[int]{Value: i}
+				if s.put(key, e, s.Ticket(key), time.Hour) {
+					all[w] = append(all[w], e)
+				}
+				if i%3 == 0 {
+					s.Evict(fmt.Sprint(rand.IntN(300)))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	s.items.Wait()
+	kept := 0
+	for _, entries := range all {
+		for _, e := range entries {
+			held, _ := s.items.Get(e.hash)
+			if held == e {
+				kept++
+			} else {
+				require.Equal(t, gone, e.state.Load())
+			}
+		}
+	}
+	require.Positive(t, kept)
+}
+
+// Writers replace entries and others evict them while readers bring them into their slots: at the end no slot may show, and
+// by that hold in memory, an entry that Ristretto has given up.
+func TestASlotUnderLoad(t *testing.T) {
+	t.Parallel()
+	s, err := New(Options[int64]{Bytes: MinBytes, MaxStaleness: time.Hour})
+	require.NoError(t, err)
+	defer s.Close()
+	s.Begin()
+	const keys = 32
+	var wg sync.WaitGroup
+	var went [keys]atomic.Int64
+	for g := range 6 {
+		wg.Go(func() {
+			for i := range 20_000 {
+				k := rand.IntN(keys)
+				key := fmt.Sprint(k)
+				switch {
+				case g == 0 && i%2 == 0:
+					s.Put(key, went[k].Add(1), s.Ticket(key), time.Hour)
+				case g == 1 && i%8 == 0:
+					s.Evict(key)
+				case g == 2:
+					s.slots.of(s.hash(key)).entry.Store(nil)
+				default:
+					s.Get(key)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	requireSlots(t, s)
+}
+
+func TestUses(t *testing.T) {
+	t.Parallel()
+	u := uses{length: 4 * heardBatch}
+	var told atomic.Uint32
+	count := func() (n int) {
+		for range 100 {
+			if u.counts(&told) {
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, saturated, count())
+	require.Zero(t, count())
+	for n := range uint64(4*heardBatch - 1) {
+		u.hear(n + 1)
+		require.Zero(t, u.period.Load())
+	}
+	u.hear(4 * heardBatch)
+	require.Equal(t, saturated, count(), "another period")
+	u.period.Add(10 * periodStep)
+	require.Equal(t, saturated, count(), "one that missed some")
+	u.period.Store(^uint32(0) - periodStep + 1)
+	count()
+	u.period.Add(periodStep)
+	require.Equal(t, saturated, count(), "the number of periods comes round")
+}
+
+// What Ristretto is not told of must not cost hits: against the same Ristretto that is asked at every read.
+func TestHitRatio(t *testing.T) {
+	t.Parallel()
+	const ids, reads, size = 20_000, 160_000, 200
+	s, err := New(Options[[]byte]{Bytes: MinBytes, MaxStaleness: time.Hour})
+	require.NoError(t, err)
+	defer s.Close()
+	s.Begin()
+	plan := planFor(MinBytes)
+	bare, err := ristretto.NewCache(&ristretto.Config[uint64, []byte]{
+		NumCounters: plan.counters, MaxCost: MinBytes - plan.fixed(s.slots.bytes()), BufferItems: 64, IgnoreInternalCost: true,
+	})
+	require.NoError(t, err)
+	defer bare.Close()
+	cost := s.cost.of(&Entry[[]byte]{key: "user:12345", Value: make([]byte, size)})
+
+	// The popular ones change in the middle.
+	hits := func(get func(id uint64, key string) bool) float64 {
+		zipf := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.01, 1, ids-1)
+		n := 0
+		for i := range reads {
+			id := (zipf.Uint64() + uint64(i/(reads/2))*ids/2) % ids
+			if get(id, fmt.Sprintf("user:%05d", id)) {
+				n++
+			}
+		}
+		return float64(n) / reads
+	}
+	ours := hits(func(_ uint64, key string) bool {
+		if s.Get(key) != nil {
+			return true
+		}
+		s.Put(key, make([]byte, size), s.Ticket(key), time.Hour)
+		return false
+	})
+	theirs := hits(func(id uint64, _ string) bool {
+		if _, ok := bare.Get(id); ok {
+			return true
+		}
+		bare.Set(id, nil, cost)
+		bare.Wait()
+		return false
+	})
+	t.Logf("hit ratio %.3f, of bare Ristretto %.3f", ours, theirs)
+	require.Greater(t, ours, theirs-0.01)
+}
