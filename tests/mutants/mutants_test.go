@@ -323,13 +323,6 @@ var mutants = []mutant{
 		pkg:  "./tiered", run: "TestABatchWithAFlightThatIsQueued",
 	},
 	{
-		name: "batch: after a failure it goes on waiting for Redis",
-		file: "tiered/group.go",
-		old:  "	budget := *g.budget\n",
-		new:  "	budget := *newBudget(g.c.opts.RedisTimeout)\n",
-		pkg:  "./tiered", run: "TestC5ABatchWaitsForRedisOnce",
-	},
-	{
 		name: "batch: a late SetMany stores",
 		file: "tiered/set_many.go",
 		old:  "	notAfter := t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1\n",
