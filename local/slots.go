@@ -13,8 +13,8 @@ const (
 
 // slots are where a hit looks first, and what tickets are compared with.
 //
-// Ristretto decides what is kept and keeps it; but asking it costs about three times what the rest of a hit does: a pool of
-// buffers, a lock and a map. A slot's entry saves that. It is one of the entries that Ristretto holds, of any key that hashes
+// Ristretto decides what is kept and keeps it; but asking it costs more than the rest of a hit: a pool of buffers, a lock and
+// a map. A slot's entry saves that. It is one of the entries that Ristretto holds, of any key that hashes
 // to the slot; keys that share a slot take turns, and the others of them are asked for in Ristretto.
 type slots[V any] struct {
 	all   []slot[V]

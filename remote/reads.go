@@ -16,9 +16,14 @@ import (
 // enough that one large value among them does not hold up many.
 const maxTogether = 128
 
-// reads read fields of hashes. Few at once are a command each, which answers soonest. Where more are under way than limit,
-// the rest waits for a round trip to end and shares the next one, as a pipeline: that is several times the throughput, and
-// under such a load also the shorter wait.
+// enough is how many have to wait for a shared trip to be made beside another one: with fewer, trips get smaller and more, and
+// with many more Redis and this process wait for each other in turn.
+const enough = 24
+
+// reads read fields of hashes. Few at once are a command each, which answers soonest. Where more than limit are under way,
+// the rest waits for one of the round trips to end and shares the next one, as a pipeline: that is several times the
+// throughput, and under such a load also the shorter wait. While one shared trip is under way, all others wait for the next;
+// there are more of them, up to limit, where enough wait.
 //
 // go-redis has pipelines that fill by themselves (AutoPipeline), and they are not used: a batch there obeys none of its
 // callers' contexts and only the client's own timeouts, of which ours has none; it is sent again as a whole when its
@@ -28,10 +33,11 @@ type reads struct {
 	field  string
 	limit  int // round trips at once, not positive: no sharing
 
-	mu    sync.Mutex // protects what follows; never held over a round trip
-	trips int        // under way
-	// queue has those who wait for a trip to end. There is none in it while trips is below limit. Who leaves stays in it until
-	// the next trip begins, which a trip's deadline brings.
+	mu     sync.Mutex // protects what follows; never held over a round trip
+	trips  int        // under way
+	shared int        // of them
+	// queue has those who wait for a trip to end, and is empty while none is under way. Who leaves stays in it until the next
+	// trip begins, which a trip's deadline brings.
 	queue []*read
 }
 
@@ -53,7 +59,7 @@ func (r *reads) get(ctx context.Context, key string) ([]byte, error) {
 		return r.alone(ctx, key)
 	}
 	r.mu.Lock()
-	if r.trips < r.limit {
+	if r.trips < r.limit && r.shared == 0 {
 		r.trips++
 		r.mu.Unlock()
 		defer r.next()
@@ -61,7 +67,15 @@ func (r *reads) get(ctx context.Context, key string) ([]byte, error) {
 	}
 	waiting := &read{ctx: ctx, key: key, done: make(chan answer, 1)}
 	r.queue = append(r.queue, waiting)
+	var batch []*read
+	if len(r.queue) >= enough && r.trips < r.limit {
+		r.trips++
+		batch = r.takeLocked()
+	}
 	r.mu.Unlock()
+	if batch != nil {
+		go r.drain(batch)
+	}
 	select {
 	case a := <-waiting.done:
 		return a.value, a.err
@@ -74,32 +88,47 @@ func (r *reads) alone(ctx context.Context, key string) ([]byte, error) {
 	return r.client.HGet(ctx, key, r.field).Bytes()
 }
 
-// next gives the trip that has ended to those who wait, or back.
+// next gives a single trip that has ended to those who wait, or back.
 func (r *reads) next() {
-	if batch := r.take(); batch != nil {
-		go r.drain(batch) // the caller has its answer
-	}
-}
-
-// take returns who makes the next trip together; nobody means that the trip is given back.
-func (r *reads) take() []*read {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := min(len(r.queue), maxTogether)
-	if n == 0 {
+	if r.shared > 0 || len(r.queue) == 0 {
 		r.trips--
-		r.queue = nil // what a burst has made it grow to
-		return nil
+		return
 	}
+	go r.drain(r.takeLocked()) // the caller has its answer
+}
+
+// takeLocked returns who makes a shared trip. The queue is not empty.
+func (r *reads) takeLocked() []*read {
+	r.shared++
+	n := min(len(r.queue), maxTogether)
 	batch := r.queue[:n:n]
 	r.queue = r.queue[n:]
 	return batch
 }
 
+// drain makes shared trips until nobody waits.
 func (r *reads) drain(batch []*read) {
-	for ; batch != nil; batch = r.take() {
+	for batch != nil {
 		r.together(batch)
+		batch = r.again()
 	}
+}
+
+// again returns who makes the next shared trip on the place of one that has ended; nobody means that the place is given back.
+func (r *reads) again() []*read {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shared--
+	if len(r.queue) > 0 && (r.shared == 0 || len(r.queue) >= enough) {
+		return r.takeLocked()
+	}
+	r.trips--
+	if len(r.queue) == 0 {
+		r.queue = nil // what a burst has made it grow to
+	}
+	return nil
 }
 
 // together answers a batch in one round trip. A value that is too long to be read ends its connection, and takes answers of

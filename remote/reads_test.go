@@ -102,7 +102,7 @@ func (r *road) idle() {
 	require.Eventually(r, func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return r.trips == 0 && r.queue == nil
+		return r.trips == 0 && r.shared == 0 && len(r.queue) == 0
 	}, patience, time.Millisecond)
 }
 

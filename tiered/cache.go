@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tandemcache/tandem/internal/quiet"
+	"github.com/tandemcache/tandem/internal/timeout"
 	"github.com/tandemcache/tandem/local"
 	"github.com/tandemcache/tandem/pubsub"
 	"github.com/tandemcache/tandem/remote"
@@ -41,7 +42,9 @@ type Cache[V any] struct {
 	journal *journal
 	gather  gather
 	tries   bool // see try
-	count   counters
+
+	timeouts timeout.Group // of what flights wait for Redis
+	count    counters
 
 	bus    *Bus
 	ownBus bool

@@ -33,7 +33,7 @@ func schemaOf[V any](c codec.Codec) (s remote.Schema, err error) {
 
 // encode returns the payload of v, or an error that wraps ErrEncode or ErrTooLarge.
 func (c *Cache[V]) encode(key string, v V) ([]byte, error) {
-	b, err := marshal(c.opts.Codec, v)
+	b, err := marshal(c.opts.Codec, c.entry(key), v)
 	if err != nil {
 		return nil, fmt.Errorf("%w: key %.64q, codec %s: %w", ErrEncode, key, c.schema.Codec, err)
 	}
@@ -43,18 +43,23 @@ func (c *Cache[V]) encode(key string, v V) ([]byte, error) {
 	return b, nil
 }
 
-func marshal[V any](c codec.Codec, v V) (b []byte, err error) {
+// entry is what a codec that binds bytes to their entry is told of key's.
+func (c *Cache[V]) entry(key string) codec.Entry {
+	return codec.Entry{Cache: c.name, Key: key, Type: c.schema.Type}
+}
+
+func marshal[V any](c codec.Codec, e codec.Entry, v V) (b []byte, err error) {
 	defer contain("Codec.Marshal", &err)
 	if reflect.TypeFor[V]().Kind() == reflect.Interface {
 		// In an interface the codec would see what is in it and not V, and write what Unmarshal into V reads differently.
-		return c.Marshal(&v)
+		return codec.MarshalFor(c, e, &v)
 	}
-	return c.Marshal(v)
+	return codec.MarshalFor(c, e, v)
 }
 
-func unmarshal[V any](c codec.Codec, b []byte) (v V, err error) {
+func unmarshal[V any](c codec.Codec, e codec.Entry, b []byte) (v V, err error) {
 	defer contain("Codec.Unmarshal", &err)
-	err = c.Unmarshal(b, &v)
+	err = codec.UnmarshalFor(c, e, b, &v)
 	return v, err
 }
 

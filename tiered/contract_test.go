@@ -276,6 +276,8 @@ func TestC3AnOldFlightIsNotJoined(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()
 	f := fleet(t, 2, r, s, func(o *Options[int]) { o.MaxStaleness, o.LeaseWait = time.Second, 50*time.Millisecond })
+	// Right after the start nobody joins a flight, whatever its age.
+	eventually(t, "a heartbeat of the session", func() bool { return f[0].gate.look().keep })
 	read, letGo := s.holdNext()
 	defer letGo()
 	slow := getAsync(soon(t), f[0], "k")

@@ -50,7 +50,7 @@ func (c *Cache[V]) flyOn(f *flight[V], fetch func() (V, error)) {
 //
 // The flight's ticket was taken before anything below happens; that order is what C2 to C4 rest on in L1.
 func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
-	b := newBudget(c.opts.RedisTimeout)
+	b := c.newBudget()
 	o := c.awaitGate(f.ctx, b)
 	c.flights.believe(f, o)
 	switch {

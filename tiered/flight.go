@@ -45,7 +45,7 @@ type flight[V any] struct {
 type flights[V any] struct {
 	seed   maphash.Seed
 	shards [flightShards]flightShard[V]
-	// take returns a ticket; live is the rule of a hit without the stripe: session and age.
+	// take returns a ticket; live is the rule of a hit without the slot's version: session and age.
 	take func(key string) local.Ticket
 	live func(local.Ticket) bool
 	// run is called on a goroutine of its own for each flight that starts, and must call finish.

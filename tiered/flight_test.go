@@ -98,7 +98,7 @@ func TestAReadDuringAMoveIsNotBelieved(t *testing.T) {
 			f := &flight[int]{key: "k", ctx: t.Context(), load: c.opts.Load, ticket: c.ticket("k"), done: make(chan struct{})}
 			o := c.gate.look()
 			move(c)
-			v, err := c.fetchLeased(f, newBudget(c.opts.RedisTimeout), o, remote.Wanted)
+			v, err := c.fetchLeased(f, c.newBudget(), o, remote.Wanted)
 			require.NoError(t, err)
 			return v
 		},

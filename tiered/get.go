@@ -17,6 +17,8 @@ import (
 // ctx ends first (an L1 hit is returned even then), ErrInvalidKey and ErrClosed. What goes wrong in Redis is never an error of
 // Get: it costs a load, and Options.RedisTimeout at most.
 //
+// A deadline of ctx is kept; that ctx is cancelled is noticed, where Redis does not answer, after RedisTimeout at the latest.
+//
 // Concurrent Gets of one key share one load, in this process and, while Redis answers, in the fleet. Each obeys its own ctx
 // and none inherits another's: the load goes on when the caller who started it has left. A Set or Invalidate during the load
 // keeps its result out of both tiers, and a Get that starts after it has returned does not share it.

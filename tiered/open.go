@@ -47,7 +47,7 @@ func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64) (decode
 	}
 	d := decoded[V]{absent: e.Absent, life: life}
 	if !e.Absent {
-		if d.val, err = unmarshal[V](c.opts.Codec, e.Payload); err != nil {
+		if d.val, err = unmarshal[V](c.opts.Codec, c.entry(key), e.Payload); err != nil {
 			return none, unusable, fmt.Errorf("%w: %w", errUndecodable, err)
 		}
 	}

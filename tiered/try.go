@@ -15,9 +15,8 @@ import (
 
 // mayTry reports whether the caller of Get runs n's first steps.
 //
-// A socket that is waited for looks at a deadline and not at a cancellation. So the caller's deadline must be no nearer than
-// that of the trip; a cancellation is noticed after RedisTimeout at the latest, by Options.Pipelines callers at most: the
-// others wait for them, and not for a socket.
+// A socket that is waited for looks at a deadline and not at a cancellation, and the trip is that of all who join. So the
+// caller's deadline must be no nearer than the trip's; a cancellation is noticed after RedisTimeout at the latest.
 func (c *Cache[V]) mayTry(ctx context.Context, n *flight[V]) bool {
 	if !c.tries || n.refresh {
 		return false
@@ -26,8 +25,8 @@ func (c *Cache[V]) mayTry(ctx context.Context, n *flight[V]) bool {
 	return !ok || time.Until(at) > c.opts.RedisTimeout
 }
 
-// try runs f as far as that needs nothing but an entry in Redis, and reports whether that was all. If not, the flight goes on
-// on a goroutine of its own.
+// try runs f as far as that needs nothing but an entry in Redis, and reports whether that was all. If not, a goroutine of
+// its own goes on with the flight.
 func (c *Cache[V]) try(f *flight[V]) (done bool) {
 	o := c.gate.look()
 	if !o.open || c.pending.has(f.key) || c.breaker.troubled.Load() {
@@ -42,7 +41,7 @@ func (c *Cache[V]) try(f *flight[V]) (done bool) {
 		}
 	}()
 	c.flights.believe(f, o)
-	b := newBudget(c.opts.RedisTimeout)
+	b := c.newBudget()
 	raw, err := c.readRemote(f, b)
 	if err == nil && raw != nil && c.gate.same(o) {
 		if e, use, _ := c.open(f.key, raw, o.epoch, o.now()); use == usable {
@@ -60,5 +59,13 @@ func (c *Cache[V]) try(f *flight[V]) (done bool) {
 // triesWith reports whether a caller of Get may run what is between Redis and him: a codec or a Cost of the user may block,
 // where he would have left. (A method of V that one of our codecs calls may too, and then it is his own.)
 func triesWith[V any](opts Options[V]) bool {
-	return !opts.NoLease && opts.Cost == nil && reflect.TypeOf(opts.Codec).PkgPath() == reflect.TypeFor[codec.Codec]().PkgPath()
+	if opts.NoLease || opts.Cost != nil {
+		return false
+	}
+	for _, ours := range []codec.Codec{codec.Default, codec.JSON, codec.Raw} {
+		if reflect.TypeOf(opts.Codec) == reflect.TypeOf(ours) {
+			return true
+		}
+	}
+	return false
 }

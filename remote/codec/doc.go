@@ -2,7 +2,10 @@
 //
 // For names the codec for a type: Raw for strings and byte slices, Default for the rest; JSON is there for those who want
 // to read their entries. Fingerprint tells the structures of types apart, so that an entry is never decoded into a type
-// that it was not written from.
+// that it was not written from; Versioned tells meanings apart that have one structure.
+//
+// The packages below wrap a codec or replace it, and are linked only by those who import them: compress, encrypt, msgpack,
+// and protobuf, which is a module of its own.
 //
 // # What Default keeps
 //

@@ -19,8 +19,12 @@ import (
 // these can be changed without losing what is cached. The exception are types with methods to marshal themselves, and
 // time.Time: they are known by package path, name and the kinds of methods only, as their form is not in their fields.
 //
-// The number is the same in every process and build. For Raw, it is the same for every type.
+// The number is the same in every process and build. For Raw, it is the same for every type. A codec that implements
+// Fingerprinter decides by itself.
 func Fingerprint(c Codec, t reflect.Type) uint64 {
+	if f, ok := c.(Fingerprinter); ok {
+		return f.Fingerprint(t)
+	}
 	if c == Raw {
 		return xxhash.Sum64String(rawName)
 	}

@@ -117,7 +117,7 @@ var mutants = []mutant{
 		file: "local/use.go",
 		old:  "	told.Store(n + 1)\n	return true\n",
 		new:  "	return false\n",
-		pkg:  "./local", run: "TestHitRatio",
+		pkg:  "./local", run: "TestUses|TestRistrettoIsTold",
 	},
 	{
 		name: "age: an entry without proof is served until it expires",

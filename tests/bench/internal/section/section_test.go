@@ -1,0 +1,146 @@
+package section
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/tests/bench/internal/peers"
+	"github.com/tandemcache/tandem/tests/bench/internal/trace"
+	"github.com/tandemcache/tandem/tests/bench/internal/workload"
+	"github.com/tandemcache/tandem/tests/redisserver"
+)
+
+func TestCallsAreSummed(t *testing.T) {
+	t.Parallel()
+	got, err := sumCalls("# Commandstats\r\ncmdstat_get:calls=3,usec=9,usec_per_call=3.00\r\ncmdstat_info:calls=7,usec=1\r\n" +
+		"cmdstat_client|setinfo:calls=2,usec=1\r\n")
+	require.NoError(t, err)
+	require.Equal(t, uint64(5), got)
+	_, err = sumCalls("cmdstat_get:calls=x,usec=9")
+	require.ErrorContains(t, err, "commandstats")
+}
+
+// forgetful keeps nothing, and is asked to be a cache.
+type forgetful struct{ load peers.LoadFunc }
+
+func (f forgetful) Read(key string) (int64, error) {
+	u, err := f.load(key)
+	return u.ID, err
+}
+
+func (forgetful) Close() error { return nil }
+
+var forgetfulPeer = peers.Peer{Name: "forgetful", Open: func(s peers.Setting) (peers.Reader, error) {
+	return forgetful{load: s.Load}, nil
+}}
+
+func TestAMissIsNotTakenForAHit(t *testing.T) {
+	t.Parallel()
+	srv := redisserver.Run(t, redisserver.Options{})
+	cfg := Config{Addr: srv.Addr(), Rounds: 1, Time: time.Millisecond}
+	_, err := LocalHits(t.Context(), cfg, []peers.Peer{forgetfulPeer}, []int{1})
+	require.ErrorIs(t, err, peers.ErrCold)
+
+	// A read that goes to Redis is no L1 hit, and one that does not is no L2 hit.
+	cfg.Time = 200 * time.Millisecond
+	_, err = LocalHits(t.Context(), cfg, []peers.Peer{peers.Plain()}, []int{64})
+	require.ErrorContains(t, err, "that is no L1 hit")
+	_, err = RemoteHits(t.Context(), cfg, []peers.Peer{peers.SyncMap()}, []int{1})
+	require.ErrorContains(t, err, "that is no L2 hit")
+}
+
+func TestAnotherKeysValueIsFound(t *testing.T) {
+	t.Parallel()
+	wrong := peers.Peer{Name: "wrong", Open: func(peers.Setting) (peers.Reader, error) {
+		return forgetful{load: func(string) (workload.User, error) { return workload.NewUser(7), nil }}, nil
+	}}
+	all, err := open("", []peers.Peer{wrong}, nil)
+	require.NoError(t, err)
+	require.NoError(t, all.warm([]string{"user:7"}))
+	require.ErrorContains(t, all.warm([]string{"user:7", "user:8"}), `warming wrong: key "user:8": got the value of 7`)
+}
+
+func TestOpenClosesTheOthersWhenOneFails(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	_, err := open("", []peers.Peer{peers.RistrettoTTL(), {Name: "bad", Open: func(peers.Setting) (peers.Reader, error) {
+		return nil, broken
+	}}}, nil) // goleak would find Ristretto's goroutine
+	require.ErrorIs(t, err, broken)
+	require.ErrorContains(t, err, "opening bad")
+}
+
+func TestStampedeReadsFromAllAtOnce(t *testing.T) {
+	t.Parallel()
+	var arrived atomic.Int64
+	together := make(chan struct{})
+	c := &contestant{name: "together", Reader: forgetful{load: func(string) (workload.User, error) {
+		if arrived.Add(1) == herd {
+			close(together)
+		}
+		<-together // nobody returns before the last one has come
+		return workload.NewUser(1), nil
+	}}}
+	_, err := c.stampede("user:1")
+	require.NoError(t, err)
+	require.Equal(t, int64(herd), arrived.Load())
+}
+
+// change is a pair of processes of which B notices after some looks, or never.
+type change struct{ looks, after int64 }
+
+func (c *change) Prepare() error { c.looks = 0; return nil }
+
+func (*change) Change() error { return nil }
+
+func (c *change) Noticed() bool { c.looks++; return c.looks > c.after }
+
+func (*change) Close() error { return nil }
+
+func TestPropagationEndsWhenBNotices(t *testing.T) {
+	t.Parallel()
+	cell, err := propagate(t.Context(), &change{after: 100}, 5*time.Millisecond)
+	require.NoError(t, err)
+	require.Positive(t, cell.Ops)
+	require.Len(t, cell.Latencies, cell.Ops)
+}
+
+// A trace whose ids fit is missed once an id, by everybody: then entries are what they are said to be.
+func TestHitRatioOfWhatFits(t *testing.T) {
+	t.Parallel()
+	srv := redisserver.Run(t, redisserver.Options{})
+	ids := make([]int64, 0, 300)
+	for range 3 {
+		for id := range int64(100) {
+			ids = append(ids, id)
+		}
+	}
+	fits := trace.Trace{Name: "fits", IDs: ids, Distinct: 100}
+	for _, peer := range peers.Keepers() {
+		ratio, err := replay(t.Context(), srv.Addr(), peer, fits, 100)
+		require.NoError(t, err)
+		require.InDelta(t, 2.0/3, ratio, 0.03, peer.Name)
+		ratio, err = replay(t.Context(), srv.Addr(), peer, fits, 10)
+		require.NoError(t, err)
+		require.Less(t, ratio, 0.15, "%s has room for ten of a hundred", peer.Name)
+	}
+	result, err := hitRatio(t.Context(), Config{Addr: srv.Addr(), Rounds: 1}, []trace.Trace{fits})
+	require.NoError(t, err)
+	require.Len(t, result.Tables[0].Rows, len(shares))
+}
+
+func TestSectionsEndWithTheirContext(t *testing.T) {
+	t.Parallel()
+	srv := redisserver.Run(t, redisserver.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cfg := Config{Addr: srv.Addr(), Rounds: 1000, Time: time.Hour, Log: func(string, ...any) { cancel() }}
+	for _, one := range All() {
+		_, err := one.Run(ctx, cfg)
+		require.ErrorIs(t, err, context.Canceled, one.Name)
+	}
+}
