@@ -78,22 +78,7 @@ func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V]) (V, error) {
 	case f.byCaller && c.try(f):
 		return f.val, f.err
 	}
-	select {
-	case <-f.done:
-		return f.val, f.err
-	case <-ctx.Done():
-	case <-c.ctx.Done():
-	}
-	// Several may have happened at once; a value that is there goes first.
-	select {
-	case <-f.done:
-		return f.val, f.err
-	default:
-	}
-	if c.ctx.Err() != nil {
-		return zero, ErrClosed
-	}
-	return zero, ctx.Err()
+	return c.await(ctx, f)
 }
 
 func (c *Cache[V]) checkCall(key string) error {

@@ -117,7 +117,7 @@ func (c *Cache[V]) flyTogether(ctx context.Context, fs []*flight[V]) {
 	for i := range min(len(parts), maxParts) {
 		go func() {
 			// One budget for all that one goroutine does in turn: so the batch as a whole waits for Redis no longer than that.
-			b := newBudget(c.opts.RedisTimeout)
+			b := c.newBudget()
 			for ; i < len(parts); i += maxParts {
 				g := &group[V]{c: c, ctx: ctx, budget: b}
 				ms := membersOf(parts[i])

@@ -549,7 +549,7 @@ func TestABatchAsksAgainForWhatItIsToldOf(t *testing.T) {
 	t.Parallel()
 	r, b := newRedis(t), newBulk()
 	c := bulkInstance(t, r, b)
-	g := &group[int]{c: c, ctx: t.Context(), budget: newBudget(time.Minute), open: c.gate.look()}
+	g := &group[int]{c: c, ctx: t.Context(), budget: longBudget(c, time.Minute), open: c.gate.look()}
 	ms := membersOf([]*flight[int]{{key: "a"}, {key: "b"}, {key: "c"}})
 	heard := newWords()
 	for _, m := range ms {
@@ -889,13 +889,87 @@ func TestAnErrorOfRedisAboutOneKeyOfABatch(t *testing.T) {
 	require.False(t, c.Health().BreakerOpen)
 }
 
+// longBudget is one that no busy machine uses up.
+func longBudget(c *Cache[int], d time.Duration) *budget {
+	return &budget{timeouts: &c.timeouts, total: d, left: d}
+}
+
+// startedTogether returns the members of flights that a batch has started, with a budget of Redis that is used up.
+func startedTogether(t *testing.T, c *Cache[int], keys ...string) (*group[int], []*member[int]) {
+	t.Helper()
+	fs := make([]*flight[int], len(keys))
+	for i, key := range keys {
+		n := &flight[int]{key: key, load: c.opts.Load, byCaller: true, ctx: t.Context(), done: make(chan struct{})}
+		f, leads := c.flights.join(n)
+		require.True(t, leads)
+		fs[i] = f
+	}
+	used := longBudget(c, patience)
+	used.left = 0
+	return &group[int]{c: c, ctx: t.Context(), budget: used, open: c.gate.look()}, membersOf(fs)
+}
+
+// A part of a batch has what the batch has left of its time for Redis. If that is nothing it goes on with loads, asks Redis
+// nothing, and holds nothing against it.
+func TestC5APartOfABatchWithoutTimeForRedis(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string]struct {
+		change func(*bulk, *Options[int])
+		from   func(*group[int], []*member[int])
+		inL1   bool
+	}{
+		"before it reads":                {nil, (*group[int]).fetch, true},
+		"before it asks for leases":      {nil, (*group[int]).fetchLeased, true},
+		"before it fills":                {nil, (*group[int]).loadLeased, true},
+		"before it fills, single loader": {func(b *bulk, o *Options[int]) { o.Load, o.LoadMany = b.load, nil }, (*group[int]).loadLeased, true},
+		"before it gives leases up":      {func(b *bulk, _ *Options[int]) { b.setErr(errSource) }, (*group[int]).loadLeased, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, b := newRedis(t), newBulk()
+			b.write("a")
+			b.write("b")
+			c := bulkInstance(t, r, b, func(o *Options[int]) {
+				if mode.change != nil {
+					mode.change(b, o)
+				}
+			})
+			var asked atomic.Int64
+			r.intercept(func(cmd string, args []string) error {
+				// Scripts' own commands are heard too, also of those that give leases up later.
+				if (cmd == "HGET" && args[1] == c.schema.Field()) || isScript(cmd, args, 2, 11) || isScript(cmd, args, 2, 9) {
+					asked.Add(1)
+				}
+				return nil
+			})
+			g, ms := startedTogether(t, c, "a", "b")
+			var wg sync.WaitGroup
+			g.part(&wg, ms, mode.from)
+			wg.Wait()
+			for _, m := range ms {
+				v, err := c.await(soon(t), m.flight)
+				if mode.inL1 {
+					require.NoError(t, err)
+					require.Equal(t, 1, v)
+				} else {
+					require.ErrorIs(t, err, errSource)
+				}
+				require.Equal(t, mode.inL1, c.local.Get(m.key) != nil)
+			}
+			require.Zero(t, asked.Load())
+			require.Zero(t, c.Stats().RedisErrors)
+			require.False(t, c.Health().BreakerOpen)
+		})
+	}
+}
+
 // A lease that is lost during the load is noticed when it is renewed, and its value is not kept.
 func TestALeaseOfABatchThatIsLost(t *testing.T) {
 	t.Parallel()
 	r, b := newRedis(t), newBulk()
 	c := bulkInstance(t, r, b)
 	getMany(t, c, "warm")
-	g := &group[int]{c: c, ctx: t.Context(), budget: newBudget(patience), open: c.gate.look()}
+	g := &group[int]{c: c, ctx: t.Context(), budget: longBudget(c, patience), open: c.gate.look()}
 	var fs []*flight[int]
 	for _, key := range []string{"a", "b"} {
 		n := &flight[int]{key: key, load: c.opts.Load, byCaller: true, ctx: t.Context(), done: make(chan struct{})}

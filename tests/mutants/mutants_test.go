@@ -323,6 +323,13 @@ var mutants = []mutant{
 		pkg:  "./tiered", run: "TestABatchWithAFlightThatIsQueued",
 	},
 	{
+		name: "batch: a part has a budget of its own",
+		file: "tiered/group.go",
+		old:  "	budget := *g.budget\n",
+		new:  "	budget := *g.c.newBudget()\n",
+		pkg:  "./tiered", run: "TestC5APartOfABatch",
+	},
+	{
 		name: "batch: a late SetMany stores",
 		file: "tiered/set_many.go",
 		old:  "	notAfter := t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1\n",
