@@ -615,6 +615,28 @@ func TestABatchWaitsForALeaseNoLongerThanLeaseWait(t *testing.T) {
 }
 
 // The caller's context ends its wait and nothing else.
+// What an instance has the leases of is loaded while the rest is waited for, and what comes first does not wait for the other.
+func TestAPartOfABatchDoesNotHoldTheOthersUp(t *testing.T) {
+	t.Parallel()
+	r, b := newRedis(t), newBulk()
+	f := bulkFleet(t, 2, r, b, func(o *Options[int]) { o.LeaseWait = time.Hour })
+	readA, letGoA := b.holdNextMany()
+	defer letGoA()
+	first := getManyAsync(soon(t), f[0], "a")
+	wait(t, "the other instance's load", readA)
+	readB, letGoB := b.holdNextMany()
+	defer letGoB()
+	second := getManyAsync(soon(t), f[1], "a", "b")
+	wait(t, "its own load", readB)
+	joined := getAsync(soon(t), f[1], "a")
+	eventually(t, "it joined", func() bool { return f[1].Stats().Joined == 1 })
+	letGoA()
+	require.NoError(t, wait(t, "what was waited for", joined).err)
+	letGoB()
+	require.Len(t, wait(t, "the batch", second).vals, 2)
+	wait(t, "the other instance", first)
+}
+
 func TestACallerWhoLeavesABatch(t *testing.T) {
 	t.Parallel()
 	r, b := newRedis(t), newBulk()
@@ -673,8 +695,8 @@ func TestABatchWithAFlightThatIsQueued(t *testing.T) {
 		require.NoError(t, c.Invalidate(soon(t), "hot"))
 	}
 	batch := getManyAsync(soon(t), c, "hot", "cold")
-	require.Equal(t, 0, get(t, c, "cold"))
-	require.Equal(t, maxRunning, b.loaded()["hot"])
+	eventually(t, "the rest of the batch is loaded", func() bool { return b.loaded()["cold"] == 1 })
+	require.Equal(t, maxRunning, b.loaded()["hot"], "it has not started")
 	for i, letGo := range gates {
 		letGo()
 		require.Equal(t, result{val: i}, wait(t, "an old load", held[i]))

@@ -306,7 +306,7 @@ var mutants = []mutant{
 		file: "tiered/group.go",
 		old:  "	wg.Go(func() { own.guard(ms, func() { f(own, ms) }) })\n",
 		new:  "	_ = wg\n	own.guard(ms, func() { f(own, ms) })\n",
-		pkg:  "./tiered", run: "TestC6ABatchWithAPendingKey|TestC1OneLoadOfEachKeyOfABatch|TestABatchWaitsForALease",
+		pkg:  "./tiered", run: "TestAPartOfABatchDoesNotHold",
 	},
 	{
 		name: "batch: nobody is told of the leases that it waits for",
