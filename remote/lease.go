@@ -7,6 +7,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/script"
 )
 
 // Token is the proof of holding a lease: 128 random bits in hex, new for each attempt.
@@ -63,9 +67,18 @@ type Lease struct {
 // holder is done. A value of more than Options.MaxBytes counts as none. A lease that this very token holds already counts as
 // acquired, so that an attempt whose reply was lost can be repeated. With Options.Shared nobody holds it alone.
 func (s *Store) Acquire(ctx context.Context, key string, token Token, seen Seen, ttl time.Duration, inbox string) (Lease, error) {
-	reply, err := s.run(ctx, acquireScript, []string{s.keys.Entry(key), s.keys.Epoch()},
-		s.field, s.field+leaseSuffix, s.field+waiterSuffix,
-		string(token), ttl.Milliseconds(), string(seen), inbox, formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.maxBytes, s.shared).Slice()
+	return acquired(s.call(ctx, acquireScript, s.acquireCall(key, token, seen, ttl, inbox)))
+}
+
+func (s *Store) acquireCall(key string, token Token, seen Seen, ttl time.Duration, inbox string) script.Call {
+	return script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
+		s.field, s.field + leaseSuffix, s.field + waiterSuffix,
+		string(token), ttl.Milliseconds(), string(seen), inbox, formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.maxBytes, s.shared,
+	}}
+}
+
+func acquired(cmd *redis.Cmd) (Lease, error) {
+	reply, err := cmd.Slice()
 	if err != nil {
 		return Lease{}, err
 	}
@@ -108,22 +121,37 @@ func parseLease(reply []any) (Lease, error) {
 
 // Renew extends the lease to ttl from now if it is still token's; false means it is not and never will be again.
 func (s *Store) Renew(ctx context.Context, key string, token Token, ttl time.Duration) (bool, error) {
-	n, err := s.run(ctx, renewScript, []string{s.keys.Entry(key)},
-		s.field+leaseSuffix, string(token), ttl.Milliseconds()).Int()
-	return n == 1, err
+	return done(s.call(ctx, renewScript, s.renewCall(key, token, ttl)))
+}
+
+func (s *Store) renewCall(key string, token Token, ttl time.Duration) script.Call {
+	return script.Call{Keys: []string{s.keys.Entry(key)}, Args: []any{s.field + leaseSuffix, string(token), ttl.Milliseconds()}}
 }
 
 // Fill stores an envelope for ttl if the lease is still token's and the epoch is still the one that the load began in.
 // False means that it was refused: an invalidation came between. Those who wait are sent wake.
 func (s *Store) Fill(ctx context.Context, key string, token Token, envelope []byte, ttl time.Duration, epoch uint64, wake []byte) (bool, error) {
-	n, err := s.run(ctx, fillScript, []string{s.keys.Entry(key), s.keys.Epoch()},
-		s.field, s.field+leaseSuffix, s.field+waiterSuffix,
-		string(token), envelope, ttl.Milliseconds(), formatEpoch(epoch), wake, s.shared).Int()
-	return n == 1, err
+	return done(s.call(ctx, fillScript, s.fillCall(key, token, envelope, ttl, epoch, wake)))
+}
+
+func (s *Store) fillCall(key string, token Token, envelope []byte, ttl time.Duration, epoch uint64, wake []byte) script.Call {
+	return script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
+		s.field, s.field + leaseSuffix, s.field + waiterSuffix,
+		string(token), envelope, ttl.Milliseconds(), formatEpoch(epoch), wake, s.shared,
+	}}
 }
 
 // Release gives the lease up if it is still token's, and sends wake to those who wait.
 func (s *Store) Release(ctx context.Context, key string, token Token, wake []byte) error {
-	return s.run(ctx, releaseScript, []string{s.keys.Entry(key)},
-		s.field+leaseSuffix, s.field+waiterSuffix, string(token), wake).Err()
+	return s.call(ctx, releaseScript, s.releaseCall(key, token, wake)).Err()
+}
+
+func (s *Store) releaseCall(key string, token Token, wake []byte) script.Call {
+	return script.Call{Keys: []string{s.keys.Entry(key)}, Args: []any{s.field + leaseSuffix, s.field + waiterSuffix, string(token), wake}}
+}
+
+// done reads the answer of a script that says 1 where it did what it is for.
+func done(cmd *redis.Cmd) (bool, error) {
+	n, err := cmd.Int()
+	return n == 1, err
 }

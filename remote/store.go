@@ -65,7 +65,11 @@ func (s *Store) Commands() uint64 { return s.commands.Load() }
 // ErrTooLarge if the client refused to read it.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 	s.commands.Add(1)
-	b, err := s.reads.get(ctx, s.keys.Entry(key))
+	return envelopeRead(s.reads.get(ctx, s.keys.Entry(key)))
+}
+
+// envelopeRead says what reading an entry's field has come to.
+func envelopeRead(b []byte, err error) ([]byte, error) {
 	switch {
 	case err == nil:
 		return b, nil
@@ -83,9 +87,13 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 // Redis time) or earlier and that epoch is still the cache's. It reports whether it stored; it has invalidated in any case
 // where it returns no error. message is published with the change.
 func (s *Store) Set(ctx context.Context, key string, envelope []byte, ttl time.Duration, epoch uint64, notAfter int64, message []byte) (bool, error) {
-	n, err := s.run(ctx, setScript, []string{s.keys.Entry(key), s.keys.Epoch()},
-		s.channel, message, s.field, envelope, ttl.Milliseconds(), formatEpoch(epoch), notAfter).Int()
-	return n == 1, err
+	return done(s.call(ctx, setScript, s.setCall(key, envelope, ttl, epoch, notAfter, message)))
+}
+
+func (s *Store) setCall(key string, envelope []byte, ttl time.Duration, epoch uint64, notAfter int64, message []byte) script.Call {
+	return script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
+		s.channel, message, s.field, envelope, ttl.Milliseconds(), formatEpoch(epoch), notAfter,
+	}}
 }
 
 // Invalidate deletes the entries of at most MaxBatch keys and publishes message, atomically.
@@ -101,6 +109,10 @@ func (s *Store) Invalidate(ctx context.Context, keys []string, message []byte) e
 func (s *Store) InvalidateAll(ctx context.Context, message []byte) error {
 	return s.run(ctx, invalidateAllScript, []string{s.keys.Epoch()},
 		formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.channel, message).Err()
+}
+
+func (s *Store) call(ctx context.Context, sc script.Script, c script.Call) *redis.Cmd {
+	return s.run(ctx, sc, c.Keys, c.Args...)
 }
 
 func (s *Store) run(ctx context.Context, sc script.Script, keys []string, args ...any) *redis.Cmd {

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/tandemcache/tandem/local"
 	"github.com/tandemcache/tandem/pubsub"
 	"github.com/tandemcache/tandem/remote"
 )
@@ -303,9 +302,7 @@ func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error
 		keep = c.lingering(ttl)
 	}
 	if c.fill(f, b, token, env, keep) {
-		if c.opts.RefreshAfter > 0 {
-			f.due = max(c.dueIn(ages{age: time.Since(began), ttl: ttl, load: took}), local.RefreshPause)
-		}
+		c.ageLoaded(f, ages{age: time.Since(began), ttl: ttl, load: took})
 		c.putLocal(f, v, absent, ttl)
 	}
 	return v, err

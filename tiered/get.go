@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tandemcache/tandem/remote"
 )
@@ -84,9 +83,7 @@ func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V], stale *bool) (
 		return zero, err
 	}
 	n.ctx, n.done = context.WithoutCancel(ctx), make(chan struct{})
-	if c.opts.SoftTimeout > 0 {
-		n.began, n.early = time.Now(), make(chan struct{})
-	}
+	c.mayEndEarly(n)
 	n.byCaller = c.mayTry(ctx, n)
 	f, leads := c.flights.join(n)
 	switch {
@@ -95,37 +92,48 @@ func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V], stale *bool) (
 	case f.byCaller && c.try(f):
 		return f.val, f.err
 	}
+	return c.await(ctx, f, n.refresh, stale)
+}
+
+// await waits for a flight's result, for as long as its caller does, or for what stands in. A caller who asks for what the
+// source says gets that alone. stale, if not nil, is told when the answer is an expired value.
+func (c *Cache[V]) await(ctx context.Context, f *flight[V], source bool, stale *bool) (V, error) {
 	early := f.early
-	if n.refresh { // it asks for what the source says
+	if source {
 		early = nil
 	}
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-	case <-c.ctx.Done():
-	case <-early:
-		if v, ok := c.softly(f, stale); ok {
-			return v, nil
-		}
+	for {
 		select {
 		case <-f.done:
+		case <-early:
 		case <-ctx.Done():
 		case <-c.ctx.Done():
 		}
-	}
-	// Several may have happened at once; a value that is there goes first.
-	select {
-	case <-f.done:
-		if f.err != nil && f.hard.ok && !n.refresh {
-			return c.serveStale(f.hard, stale), nil
+		// Several may have happened at once, before a batch has come to this key: a value that is there goes first.
+		select {
+		case <-f.done:
+			if f.err != nil && f.hard.ok && !source && c.holds(f.key, f.hard) {
+				return c.serveStale(f.hard, stale), nil
+			}
+			return f.val, f.err
+		default:
 		}
-		return f.val, f.err
-	default:
+		select {
+		case <-early:
+			if v, ok := c.softly(f, stale); ok {
+				return v, nil
+			}
+			early = nil
+		default:
+		}
+		var zero V
+		switch {
+		case c.ctx.Err() != nil:
+			return zero, ErrClosed
+		case ctx.Err() != nil:
+			return zero, ctx.Err()
+		}
 	}
-	if c.ctx.Err() != nil {
-		return zero, ErrClosed
-	}
-	return zero, ctx.Err()
 }
 
 func (c *Cache[V]) checkCall(key string) error {

@@ -55,8 +55,12 @@ type LoadFunc[V any] func(ctx context.Context, key string) (V, error)
 
 // Options configures a Cache. The zero value of each field is a sound default. New copies it and changes nothing in it.
 type Options[V any] struct {
-	// Load reads a missing value from the source. Nil: Get of a missing key returns ErrNotFound, and nothing is stored.
+	// Load reads a missing value from the source. Nil: LoadMany of one; without that too, Get of a missing key returns
+	// ErrNotFound, and nothing is stored.
 	Load LoadFunc[V]
+	// LoadMany reads several missing values from the source at once, for GetMany. Nil: GetMany calls Load for each. Where Load
+	// is nil, a Get of one key is a LoadMany of one.
+	LoadMany LoadManyFunc[V]
 
 	// TTL is how long a value stays in Redis, at least MaxStaleness. Zero: 10 minutes.
 	TTL time.Duration
@@ -150,6 +154,9 @@ func (o Options[V]) withDefaults() Options[V] {
 	o.LocalBytes = cmp.Or(o.LocalBytes, DefaultLocalBytes)
 	o.MaxEntryBytes = cmp.Or(o.MaxEntryBytes, DefaultMaxEntryBytes)
 	o.Pipelines = cmp.Or(o.Pipelines, DefaultPipelines)
+	if o.Load == nil && o.LoadMany != nil {
+		o.Load = o.LoadMany.one
+	}
 	if o.Codec == nil {
 		o.Codec = codec.For[V]()
 	}

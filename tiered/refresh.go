@@ -55,6 +55,13 @@ func (c *Cache[V]) age(f *flight[V], a ages) {
 	}
 }
 
+// ageLoaded decides when what was loaded is due for a refresh.
+func (c *Cache[V]) ageLoaded(f *flight[V], a ages) {
+	if c.opts.RefreshAfter > 0 {
+		f.due = max(c.dueIn(a), local.RefreshPause)
+	}
+}
+
 // refreshLater has key refreshed in the background, unless that is under way, has failed lately, or as many as may run at
 // once do.
 func (c *Cache[V]) refreshLater(ctx context.Context, key string, load LoadFunc[V], ttl time.Duration) {

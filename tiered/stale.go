@@ -82,14 +82,22 @@ func (c *Cache[V]) afterLoad(f *flight[V]) {
 	}
 }
 
-// watch offers those who wait for f what stands in, once they have waited for SoftTimeout. Stop it when f has ended.
-func (c *Cache[V]) watch(f *flight[V]) (stop func()) {
-	if f.early == nil {
+// mayEndEarly is said of a flight before it is registered.
+func (c *Cache[V]) mayEndEarly(f *flight[V]) {
+	if c.opts.SoftTimeout > 0 {
+		f.began, f.early = time.Now(), make(chan struct{})
+	}
+}
+
+// watch offers those who wait for flights what stands in, once they have waited for SoftTimeout. The flights have begun
+// together. Stop it when they have ended.
+func (c *Cache[V]) watch(fs ...*flight[V]) (stop func()) {
+	if c.opts.SoftTimeout <= 0 || len(fs) == 0 {
 		return func() {}
 	}
 	ended := make(chan struct{})
 	go func() {
-		timer := time.NewTimer(max(c.opts.SoftTimeout-time.Since(f.began), 0))
+		timer := time.NewTimer(max(c.opts.SoftTimeout-time.Since(fs[0].began), 0))
 		defer timer.Stop()
 		for {
 			select {
@@ -97,8 +105,7 @@ func (c *Cache[V]) watch(f *flight[V]) (stop func()) {
 				return
 			case <-timer.C:
 			}
-			if f.soft = c.standIn(f); f.soft.ok {
-				close(f.early)
+			if fs = c.offer(fs); len(fs) == 0 {
 				return
 			}
 			// Redis may take long to say what there is.
@@ -106,6 +113,23 @@ func (c *Cache[V]) watch(f *flight[V]) (stop func()) {
 		}
 	}()
 	return func() { close(ended) }
+}
+
+// offer says what stands in for those flights that have it, and returns the others that have not ended.
+func (c *Cache[V]) offer(fs []*flight[V]) (rest []*flight[V]) {
+	for _, f := range fs {
+		select {
+		case <-f.done:
+			continue
+		default:
+		}
+		if f.soft = c.standIn(f); f.soft.ok {
+			close(f.early)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	return rest
 }
 
 // mayBeSoft reports whether a Get of key could be offered L1's expired value while Redis is still asked. What is in Redis

@@ -42,6 +42,13 @@ func (s Script) RunCounted(ctx context.Context, sent *atomic.Uint64, c redis.Uni
 }
 
 func send(ctx context.Context, c redis.UniversalClient, name, script string, keys []string, args []any) *redis.Cmd {
+	cmd := command(ctx, name, script, keys, args)
+	// The error is in the command as well.
+	_ = c.Process(ctx, onceCmd{cmd})
+	return cmd
+}
+
+func command(ctx context.Context, name, script string, keys []string, args []any) *redis.Cmd {
 	all := make([]any, 0, 3+len(keys)+len(args))
 	all = append(all, name, script, len(keys))
 	for _, key := range keys {
@@ -52,8 +59,6 @@ func send(ctx context.Context, c redis.UniversalClient, name, script string, key
 	if len(keys) > 0 {
 		cmd.SetFirstKeyPos(3)
 	}
-	// The error is in the command as well.
-	_ = c.Process(ctx, onceCmd{cmd})
 	return cmd
 }
 

@@ -110,8 +110,8 @@ var aging = []mutant{
 	{
 		name: "stand-in: the wait for Redis does not count",
 		file: "tiered/stale.go",
-		old:  "max(c.opts.SoftTimeout-time.Since(f.began), 0)",
-		new:  "c.opts.SoftTimeout",
+		old:  "max(c.opts.SoftTimeout-time.Since(fs[0].began), 0)",
+		new:  "c.opts.SoftTimeout+0*time.Since(fs[0].began)",
 		pkg:  "./tiered", run: "TestTimeSoftTimeoutCountsFromTheGet",
 	},
 }
