@@ -155,10 +155,11 @@ func TestALateSetManyOnlyInvalidates(t *testing.T) {
 	heard := c.Stats().Received
 	require.ErrorIs(t, c.SetMany(soon(t), map[string]int{"k": 100}), ErrPending)
 	require.Equal(t, 0, get(t, c, "k"))
-	eventually(t, "its repetition", func() bool { return c.Stats().Received == heard+1 && c.Health().PendingKeys == 0 })
+	eventually(t, "its repetition", func() bool { return c.Stats().Received > heard && c.Health().PendingKeys == 0 })
+	heard = c.Stats().Received
 	stored, err := r.client(t).Do(soon(t), late...).Int()
 	require.NoError(t, err)
 	require.Zero(t, stored)
-	eventually(t, "it has invalidated", func() bool { return c.Stats().Received == heard+2 })
+	eventually(t, "it has invalidated", func() bool { return c.Stats().Received > heard })
 	require.Equal(t, 0, get(t, c, "k"), "the source's value, not the late one")
 }
