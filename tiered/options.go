@@ -75,7 +75,7 @@ type Options[V any] struct {
 	Jitter float64
 
 	// MaxStaleness bounds how long another instance may serve an old value after a Set or Invalidate has returned,
-	// whatever is lost or broken. The instance proves five times within it that it hears invalidations; without proof L1
+	// whatever is lost or broken. The instance proves three times within it that it hears invalidations; without proof L1
 	// is not used. At least 50 ms. Zero: 2 seconds. All instances of a cache should have the same.
 	MaxStaleness time.Duration
 	// LoadTimeout bounds a call of the loader. Zero: 10 seconds. Off: no bound.
