@@ -113,6 +113,12 @@ type Options[V any] struct {
 	// ErrNotFound always does. Its panic is contained and means no.
 	IsNotFound func(error) bool
 
+	// Tracking has Redis itself tell this instance of every change to the cache's entries, by a connection more (CLIENT TRACKING in
+	// broadcast mode, Redis 6): so a DEL, an UNLINK or a FLUSHALL by redis-cli or by a program in another language reaches L1 as
+	// well. It is beside the bus, and promises less: what happens while that connection is broken is made good when it is
+	// back, by dropping L1.
+	Tracking bool
+
 	// Bus is a connection to Redis that several caches share; it must be made from the same client. Nil: the cache has its own.
 	Bus *Bus
 	// Logger gets what an operator should know, each cause at most once a minute. Nil: slog.Default().
