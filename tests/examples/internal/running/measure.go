@@ -66,12 +66,14 @@ func Compare(t *testing.T, source string, with, without Measured) {
 }
 
 func ratio(with, without float64) string {
-	switch {
+	switch r := with / without; {
 	case with <= 0 || without <= 0:
 		return "-"
-	case with >= without:
-		return fmt.Sprintf("%.1f times", with/without)
+	case r >= 10:
+		return fmt.Sprintf("%.0f", r)
+	case r >= 0.1:
+		return fmt.Sprintf("%.2f", r)
 	default:
-		return fmt.Sprintf("1/%.0f", without/with)
+		return fmt.Sprintf("1/%.0f", 1/r)
 	}
 }
