@@ -129,15 +129,17 @@ func shop(t *testing.T) string {
 // With the cache the database is read seldom, and no answer is older than an update that had been answered before.
 func TestWithAndWithoutTheCache(t *testing.T) {
 	redis := redisserver.Run(t, redisserver.Options{})
-	measure := func(args ...string) running.Measured {
+	subject := func(args ...string) running.Subject {
 		p := running.Start(t, append(args, "-db", shop(t), "-redis", redis.Addr())...)
 		p.AwaitReady(t)
 		for id := range products { // each run begins with what is asked for often
 			p.Send(t, http.StatusOK, http.MethodGet, productPath(id+1), "")
-			p.Send(t, http.StatusOK, http.MethodGet, fmt.Sprintf("/categories/c%d", id%categories), "")
+		}
+		for c := range categories {
+			p.Send(t, http.StatusOK, http.MethodGet, fmt.Sprintf("/categories/c%d", c), "")
 		}
 		var prices [products + 1]price
-		return running.Measure(t, []*running.Process{p}, 16, func(random *rand.Rand) bool {
+		return running.Subject{Processes: []*running.Process{p}, Request: func(random *rand.Rand) bool {
 			id := 1 + running.Skewed(random, products)
 			switch n := random.IntN(500); {
 			case n == 0:
@@ -149,11 +151,9 @@ func TestWithAndWithoutTheCache(t *testing.T) {
 			default:
 				return prices[id].check(t, p, id)
 			}
-		})
+		}}
 	}
-	with := measure()
-	without := measure("-cache=false")
-	running.Compare(t, "reads of the database", with, without)
+	with, without := running.Compare(t, "reads of the database", subject(), subject("-cache=false"))
 	require.Greater(t, without.SourcePerRequest(), 0.9)
 	require.Less(t, with.SourcePerRequest(), 0.1)
 }
@@ -180,4 +180,3 @@ func (c *price) check(t *testing.T, p *running.Process, id int) bool {
 	return assert.Equal(t, http.StatusOK, p.Get(t, productPath(id), &got)) &&
 		assert.GreaterOrEqual(t, got.Cents, least, "product %d", id)
 }
-

@@ -148,7 +148,7 @@ func company(t *testing.T, file string) {
 // had been changed by the same process before, nor, after maxStaleness, by another.
 func TestWithAndWithoutTheCache(t *testing.T) {
 	redis := redisserver.Run(t, redisserver.Options{})
-	measure := func(args ...string) running.Measured {
+	subject := func(args ...string) running.Subject {
 		file := filepath.Join(t.TempDir(), "profiles.db")
 		company(t, file)
 		ps := fleet(t, redis, 3, append(args, "-db", file)...)
@@ -158,7 +158,7 @@ func TestWithAndWithoutTheCache(t *testing.T) {
 			}
 		}
 		var names [users]name
-		return running.Measure(t, ps, 16, func(random *rand.Rand) bool {
+		return running.Subject{Processes: ps, Request: func(random *rand.Rand) bool {
 			n, p := running.Skewed(random, users), random.IntN(len(ps))
 			switch kind := random.IntN(500); {
 			case kind == 0:
@@ -169,11 +169,9 @@ func TestWithAndWithoutTheCache(t *testing.T) {
 				status, _, err := ps[p].Do(http.MethodGet, userPath(n)+"/permissions/p7", "")
 				return assert.NoError(t, err) && assert.Equal(t, http.StatusNoContent, status)
 			}
-		})
+		}}
 	}
-	with := measure()
-	without := measure("-cache=false")
-	running.Compare(t, "reads of the database", with, without)
+	with, without := running.Compare(t, "reads of the database", subject(), subject("-cache=false"))
 	require.Greater(t, without.SourcePerRequest(), 0.9)
 	require.Less(t, with.SourcePerRequest(), 0.1)
 }

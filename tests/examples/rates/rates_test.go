@@ -175,23 +175,22 @@ func (c *crowd) leave() {
 // With the cache many requests share a call; without, each waits for its own. The limit holds in both.
 func TestWithAndWithoutTheCache(t *testing.T) {
 	redis := redisserver.Run(t, redisserver.Options{})
-	measure := func(args ...string) running.Measured {
-		a := newAPI(t, limit, window)
+	subject := func(a *api, args ...string) running.Subject {
 		ps := fleet(t, a, redis, args...)
 		for i := range currencies {
 			get(t, ps[0], currency(i))
 		}
-		m := running.Measure(t, ps, 16, func(random *rand.Rand) bool {
+		return running.Subject{Processes: ps, Request: func(random *rand.Rand) bool {
 			_, ok := get(t, ps[random.IntN(len(ps))], currency(random.IntN(currencies)))
 			return ok
-		})
+		}}
+	}
+	shared, direct := newAPI(t, limit, window), newAPI(t, limit, window)
+	with, without := running.Compare(t, "calls of the API", subject(shared), subject(direct, "-cache=false"))
+	for _, a := range []*api{shared, direct} {
 		_, refused := a.seen()
 		require.Zero(t, refused, "calls over the limit")
-		return m
 	}
-	with := measure()
-	without := measure("-cache=false")
-	running.Compare(t, "calls of the API", with, without)
 	require.Greater(t, without.SourcePerRequest(), 0.9)
 	require.Less(t, with.SourcePerRequest(), 0.5)
 	require.Greater(t, with.PerSecond(), without.PerSecond())
