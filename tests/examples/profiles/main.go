@@ -18,7 +18,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -34,13 +33,14 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, args []string, out io.Writer) error {
+func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("profiles", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:0", "where to listen")
 	file := flags.String("db", "profiles.db", "SQLite `file`, created if it does not exist")
@@ -72,16 +72,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			}
 		}()
 	}
-	return serve(ctx, *addr, s.handler(), out)
+	return serve(ctx, *addr, s.handler())
 }
 
 // serve answers requests until ctx ends.
-func serve(ctx context.Context, addr string, handler http.Handler, out io.Writer) error {
+func serve(ctx context.Context, addr string, handler http.Handler) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "listening on http://%s\n", listener.Addr())
+	fmt.Printf("listening on http://%s\n", listener.Addr())
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()

@@ -19,7 +19,7 @@ func TestARevokedPermissionIsGoneInAProcessThatWasStopped(t *testing.T) {
 	stopped := ps[2]
 	require.NoError(t, stopped.Pause())
 	defer stopped.Resume() //nolint:errcheck // so that it can end if the test fails
-	ps[0].Send(t, http.StatusNoContent, http.MethodDelete, mayPay, "")
+	change(t, ps[0], http.MethodDelete, mayPay, "")
 	revoked(t, ps[:2]) // takes longer than the bound
 	require.NoError(t, stopped.Resume())
 	require.False(t, may(t, stopped))

@@ -33,21 +33,30 @@ func fleet(t *testing.T, redis *redisserver.Server, n int, args ...string) []*ru
 	return ps
 }
 
+// change makes a change that every process hears of. Where the machine is so slow that Redis is too late, it is made again.
+func change(t *testing.T, p *running.Process, method, path, body string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		status, answer, err := p.Do(method, path, body)
+		assert.Contains(t, []int{http.StatusNoContent, http.StatusAccepted}, status, "%s %v", answer, err)
+		return status == http.StatusNoContent
+	}, running.Deadline, time.Millisecond)
+}
+
 const mayPay = "/users/ann/permissions/pay"
 
 // may asks p whether the user may pay.
 func may(t *testing.T, p *running.Process) bool {
 	status, body, err := p.Do(http.MethodGet, mayPay, "")
-	assert.NoError(t, err)
-	assert.Contains(t, []int{http.StatusNoContent, http.StatusForbidden}, status, "%s", body)
+	assert.Contains(t, []int{http.StatusNoContent, http.StatusForbidden}, status, "%s %v", body, err)
 	return status == http.StatusNoContent
 }
 
 // ann makes a user who may pay, as every process knows.
 func ann(t *testing.T, ps []*running.Process) {
 	t.Helper()
-	ps[0].Send(t, http.StatusNoContent, http.MethodPut, "/users/ann", `{"name":"Ann"}`)
-	ps[0].Send(t, http.StatusNoContent, http.MethodPut, mayPay, "")
+	change(t, ps[0], http.MethodPut, "/users/ann", `{"name":"Ann"}`)
+	change(t, ps[0], http.MethodPut, mayPay, "")
 	for _, p := range ps {
 		running.Within(t, maxStaleness, func() bool { return may(t, p) })
 	}
@@ -74,7 +83,7 @@ func TestAnUpdateIsSeenByTheOthers(t *testing.T) {
 	ps := fleet(t, redisserver.Run(t, redisserver.Options{}), 3)
 	for n, p := range slices.Concat(ps, ps) {
 		name := fmt.Sprintf("name %d", n)
-		p.Send(t, http.StatusNoContent, http.MethodPut, "/users/bob", fmt.Sprintf(`{"name":%q}`, name))
+		change(t, p, http.MethodPut, "/users/bob", fmt.Sprintf(`{"name":%q}`, name))
 		for _, other := range ps {
 			var u User
 			known := func() bool { return other.Get(t, "/users/bob", &u) == http.StatusOK && u.Name == name }
@@ -90,7 +99,7 @@ func TestARevokedPermissionIsGone(t *testing.T) {
 	t.Parallel()
 	ps := fleet(t, redisserver.Run(t, redisserver.Options{}), 3)
 	ann(t, ps)
-	ps[0].Send(t, http.StatusNoContent, http.MethodDelete, mayPay, "")
+	change(t, ps[0], http.MethodDelete, mayPay, "")
 	revoked(t, ps)
 }
 
@@ -101,7 +110,7 @@ func TestARevokedPermissionIsGoneThoughTheMessageIsLost(t *testing.T) {
 	ps := fleet(t, redis, 3)
 	ann(t, ps)
 	require.NoError(t, redis.Client().ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err())
-	ps[0].Send(t, http.StatusNoContent, http.MethodDelete, mayPay, "")
+	change(t, ps[0], http.MethodDelete, mayPay, "")
 	revoked(t, ps)
 }
 
@@ -122,7 +131,7 @@ func TestARevokedPermissionIsGoneWithoutRedis(t *testing.T) {
 }
 
 const (
-	users       = 500
+	users       = 200
 	permissions = 20 // of each
 )
 
@@ -180,13 +189,14 @@ func TestWithAndWithoutTheCache(t *testing.T) {
 type name struct {
 	mu      sync.Mutex // held while it is changed
 	known   sync.Mutex // protects changes
-	changes []change
+	changes []rename
 }
 
-// change says that a process has answered that the name is number now.
-type change struct {
+// rename says that a process has answered that the name is number now, and whether the others have been told.
+type rename struct {
 	number  int
 	process int
+	told    bool
 	at      time.Time
 }
 
@@ -197,8 +207,8 @@ func (n *name) change(t *testing.T, ps []*running.Process, process int, path str
 	status, body, err := ps[process].Do(http.MethodPut, path, fmt.Sprintf(`{"name":"%d"}`, number))
 	n.known.Lock()
 	defer n.known.Unlock()
-	n.changes = append(n.changes, change{number: number, process: process, at: time.Now()})
-	return assert.NoError(t, err) && assert.Equal(t, http.StatusNoContent, status, "%s", body)
+	n.changes = append(n.changes, rename{number: number, process: process, told: status == http.StatusNoContent, at: time.Now()})
+	return assert.NoError(t, err) && assert.Contains(t, []int{http.StatusNoContent, http.StatusAccepted}, status, "%s", body)
 }
 
 // least returns the oldest name that a process may answer from now on.
@@ -206,7 +216,7 @@ func (n *name) least(process int) (number int) {
 	n.known.Lock()
 	defer n.known.Unlock()
 	for _, c := range n.changes {
-		if c.process == process || time.Since(c.at) > maxStaleness {
+		if c.process == process || (c.told && time.Since(c.at) > maxStaleness) {
 			number = c.number
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -40,7 +39,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case currency == "none":
 		http.NotFound(w, r)
 	default:
-		_ = json.NewEncoder(w).Encode(Rate{Currency: currency, Rate: rate})
+		writeJSON(w, Rate{Currency: currency, Rate: rate})
 	}
 }
 

@@ -101,7 +101,7 @@ func (p *Process) stop(t *testing.T) {
 	}
 }
 
-// Do sends a request and returns the status and the body. It may be called by any goroutine.
+// Do sends a request and returns the status and the body, or an error and no status. It may be called by any goroutine.
 func (p *Process) Do(method, path, body string) (int, []byte, error) {
 	req, err := http.NewRequest(method, p.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -113,7 +113,10 @@ func (p *Process) Do(method, path, body string) (int, []byte, error) {
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, b, err
+	if err != nil {
+		return 0, nil, err
+	}
+	return resp.StatusCode, b, nil
 }
 
 // Send sends a request whose answer must have the given status.
