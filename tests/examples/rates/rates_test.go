@@ -189,7 +189,7 @@ func TestWithAndWithoutTheCache(t *testing.T) {
 		}}
 	}
 	shared, direct := newAPI(t, limit, window), newAPI(t, limit, window)
-	with, without := running.Compare(t, "calls of the API", subject(shared, "-ttl", "20s"), subject(direct, "-cache=false"))
+	with, without := running.Compare(t, "calls of the API", subject(shared, "-ttl", "10s"), subject(direct, "-cache=false"))
 	for _, a := range []*api{shared, direct} {
 		_, refused := a.seen()
 		require.Zero(t, refused, "calls over the limit")
