@@ -73,6 +73,7 @@ func (s *Store) Acquire(ctx context.Context, key string, token Token, seen Seen,
 	if err != nil {
 		return Lease{}, fmt.Errorf("acquire.lua answered %d values: %w", len(reply), err)
 	}
+	s.bytesRead.Add(uint64(len(l.Value)))
 	return l, nil
 }
 
@@ -119,6 +120,9 @@ func (s *Store) Fill(ctx context.Context, key string, token Token, envelope []by
 	n, err := s.run(ctx, fillScript, []string{s.keys.Entry(key), s.keys.Epoch()},
 		s.field, s.field+leaseSuffix, s.field+waiterSuffix,
 		string(token), envelope, ttl.Milliseconds(), formatEpoch(epoch), wake, s.shared).Int()
+	if n == 1 {
+		s.bytesWritten.Add(uint64(len(envelope)))
+	}
 	return n == 1, err
 }
 

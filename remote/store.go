@@ -29,6 +29,9 @@ type Store struct {
 	maxBytes int
 	shared   string // what the scripts are told of Options.Shared
 	commands atomic.Uint64
+	observe  ObserveFunc
+
+	bytesRead, bytesWritten atomic.Uint64
 }
 
 // Options are what a Store is made with.
@@ -42,6 +45,8 @@ type Options struct {
 	// Pipelines is how many round trips of Get are under way at once before further ones share theirs. Not positive: each is
 	// one of its own.
 	Pipelines int
+	// Observe is told of every call when it is over, on its goroutine. Nil: nobody is.
+	Observe ObserveFunc
 	// Shared has several hold a lease at once: it keeps out what an invalidation came between, and nobody waits.
 	Shared bool
 }
@@ -51,6 +56,7 @@ func New(client redis.UniversalClient, opts Options) *Store {
 	s := &Store{
 		reads:  reads{client: client, field: opts.Schema.Field(), limit: opts.Pipelines},
 		client: client, keys: opts.Keys, field: opts.Schema.Field(), channel: opts.Keys.Channel(opts.DB), maxBytes: opts.MaxBytes,
+		observe: opts.Observe,
 	}
 	if opts.Shared {
 		s.shared = "1"
@@ -65,7 +71,10 @@ func (s *Store) Commands() uint64 { return s.commands.Load() }
 // ErrTooLarge if the client refused to read it.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 	s.commands.Add(1)
+	began := s.began()
 	b, err := s.reads.get(ctx, s.keys.Entry(key))
+	s.over(ctx, OpGet, 1, began, err)
+	s.bytesRead.Add(uint64(len(b)))
 	switch {
 	case err == nil:
 		return b, nil
@@ -85,6 +94,9 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 func (s *Store) Set(ctx context.Context, key string, envelope []byte, ttl time.Duration, epoch uint64, notAfter int64, message []byte) (bool, error) {
 	n, err := s.run(ctx, setScript, []string{s.keys.Entry(key), s.keys.Epoch()},
 		s.channel, message, s.field, envelope, ttl.Milliseconds(), formatEpoch(epoch), notAfter).Int()
+	if n == 1 {
+		s.bytesWritten.Add(uint64(len(envelope)))
+	}
 	return n == 1, err
 }
 
@@ -104,5 +116,8 @@ func (s *Store) InvalidateAll(ctx context.Context, message []byte) error {
 }
 
 func (s *Store) run(ctx context.Context, sc script.Script, keys []string, args ...any) *redis.Cmd {
-	return sc.RunCounted(ctx, &s.commands, s.client, keys, args...)
+	began := s.began()
+	cmd := sc.RunCounted(ctx, &s.commands, s.client, keys, args...)
+	s.over(ctx, opOf(sc), len(keys), began, cmd.Err())
+	return cmd
 }

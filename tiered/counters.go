@@ -13,4 +13,6 @@ type counters struct {
 	sets, invalidated, received atomic.Uint64
 	unreadable, sessions        atomic.Uint64
 	replayed                    atomic.Uint64
+	loadTime                    atomic.Uint64 // ns
+	loadsWaiting                atomic.Int64  // for a slot
 }

@@ -117,6 +117,9 @@ type Options[V any] struct {
 	Bus *Bus
 	// Logger gets what an operator should know, each cause at most once a minute. Nil: slog.Default().
 	Logger *slog.Logger
+	// Observer is told of loads, calls to Redis, invalidations and sessions, for metrics and traces; see its comment for what
+	// one that is slow holds up. tieredprom and tieredotel have one each. Nil: none.
+	Observer Observer
 }
 
 // withDefaults returns a copy with every zero field replaced.

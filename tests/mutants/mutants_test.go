@@ -21,6 +21,34 @@ type mutant struct {
 
 var mutants = []mutant{
 	{
+		name: "observer: a panic of its is not contained",
+		file: "tiered/watch.go",
+		old:  "		if p := recover(); p != nil {\n",
+		new:  "		if p := error(nil); p != nil {\n",
+		pkg:  "./tiered", run: "TestObserverThatPanics",
+	},
+	{
+		name: "observer: what is heard waits for it",
+		file: "tiered/watch.go",
+		old:  "	default:\n		w.dropped.Add(1)\n	}\n}\n",
+		new:  "	}\n}\n",
+		pkg:  "./tiered", run: "TestObserverThatBlocks",
+	},
+	{
+		name: "observer: what it carries is not looked at",
+		file: "pubsub/sender.go",
+		old:  "	if text == \"\" || len(text) > MaxCarried {\n",
+		new:  "	if text == \"\" {\n",
+		pkg:  "./pubsub", run: "TestSender|TestASender",
+	},
+	{
+		name: "untrusted time: the end of a session is not one",
+		file: "tiered/untrusted.go",
+		old:  "	u.until = min(u.until, now)\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestUntrustedTimeAnd",
+	},
+	{
 		name: "lease: the fill does not look at the token",
 		file: "remote/scripts/fill.lua",
 		old:  "if type(lease) ~= 'string' or string.sub(lease, -32) ~= ARGV[4] then\n  return 0\nend",
