@@ -44,7 +44,9 @@ type Cache[V any] struct {
 	watch   *watcher // nil without an Observer
 
 	untrusted *untrusted
-	tries     bool // see try
+
+	beatFailing atomic.Bool // see reportBeat
+	tries       bool        // see try
 
 	timeouts timeout.Group // of what flights wait for Redis
 	count    counters

@@ -13,6 +13,7 @@ func (l listener[V]) Begin() {
 	l.c.local.Begin()
 	l.c.untrusted.drop()
 	l.c.watch.session(true, nil)
+	l.c.reportSession()
 	// Also missed may be that the cache has a new epoch.
 	l.c.gate.doubt()
 }
@@ -84,6 +85,7 @@ func (l listener[V]) Beat(b pubsub.BeatReport) {
 		l.c.journal.trim(b.Sent)
 	}
 	l.c.gate.report(b)
+	l.c.reportBeat(b.Err)
 	if b.Err == nil {
 		l.c.readyFor(taken)
 		select {
