@@ -45,8 +45,9 @@ type Cache[V any] struct {
 
 	untrusted *untrusted
 
-	beatFailing atomic.Bool // see reportBeat
-	tries       bool        // see try
+	beatFailing atomic.Bool   // see reportBeat
+	auditDone   chan struct{} // closed when the audit has ended, nil if there is none
+	tries       bool          // see try
 
 	timeouts timeout.Group // of what flights wait for Redis
 	count    counters
@@ -166,6 +167,7 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 		return nil, fmt.Errorf("%w: Options.Bus: %w", ErrClosed, err)
 	}
 	c.spawn(c.retryLoop)
+	c.startAudit()
 	return c, nil
 }
 
@@ -245,6 +247,7 @@ func (c *Cache[V]) Close() error {
 		c.local.End() // on a bus that lives on, nobody else would
 		c.local.Close()
 		c.untrusted.stop()
+		c.awaitAudit()
 		c.watch.stop(c.opts.CloseTimeout)
 	})
 	return c.closeErr

@@ -14,5 +14,6 @@ type counters struct {
 	unreadable, sessions        atomic.Uint64
 	replayed                    atomic.Uint64
 	loadTime                    atomic.Uint64 // ns
-	loadsWaiting                atomic.Int64  // for a slot
+	audited, diverged           atomic.Uint64
+	loadsWaiting                atomic.Int64 // for a slot
 }

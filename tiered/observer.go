@@ -35,6 +35,8 @@ type Observer interface {
 	InvalidationReceived(e Invalidation)
 	// SessionChanged says that the cache hears invalidations from now on, or does not. Each time L1 is emptied.
 	SessionChanged(e Session)
+	// Diverged says that an audit has found something: see Options.AuditEvery.
+	Diverged(e Divergence)
 
 	embedsNopObserver()
 }
@@ -61,6 +63,9 @@ func (NopObserver) InvalidationReceived(Invalidation) {}
 
 // SessionChanged does nothing.
 func (NopObserver) SessionChanged(Session) {}
+
+// Diverged does nothing.
+func (NopObserver) Diverged(Divergence) {}
 
 func (NopObserver) embedsNopObserver() {}
 
@@ -131,4 +136,14 @@ type Session struct {
 	Began  bool
 	Reason error
 	At     time.Time
+}
+
+// Divergence is an entry of L1 that was served for longer than MaxStaleness although Redis had another value, which was loaded
+// or set later. It has been dropped.
+type Divergence struct {
+	Cache string
+	Key   string
+	Found time.Time
+	// LocalAge is how long ago the entry was read, RemoteAge how long ago the load or Set of what is in Redis began.
+	LocalAge, RemoteAge time.Duration
 }

@@ -28,6 +28,7 @@ type witness struct {
 	begun         []InvalidationStart
 	invalidations []Invalidation
 	sessions      []Session
+	divergences   []Divergence
 
 	carry  string
 	inLoad func()
@@ -78,6 +79,11 @@ func (w *witness) InvalidationReceived(e Invalidation) {
 
 func (w *witness) SessionChanged(e Session) {
 	w.note(func() { w.sessions = append(w.sessions, e) })
+	w.act()
+}
+
+func (w *witness) Diverged(e Divergence) {
+	w.note(func() { w.divergences = append(w.divergences, e) })
 	w.act()
 }
 

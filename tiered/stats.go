@@ -44,6 +44,8 @@ type Stats struct {
 	Replayed      uint64 // keys whose invalidation was repeated because of that
 	BreakerOpened uint64 // times that reads were kept from a Redis that did not answer them
 
+	Audited    uint64 // entries of L1 that an audit has compared with what Redis has
+	Diverged   uint64 // of which were served for longer than MaxStaleness although Redis had a later value: see Options.AuditEvery
 	Unobserved uint64 // events that Options.Observer was too slow for
 }
 
@@ -63,7 +65,7 @@ func (c *Cache[V]) Stats() Stats {
 		Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(), Untrusted: c.untrusted.total(),
 		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),
 		ServerChanges: c.gate.moved(), Replayed: n.replayed.Load(), BreakerOpened: c.breaker.opened.Load(),
-		Unobserved: c.watch.unobserved(),
+		Audited: n.audited.Load(), Diverged: n.diverged.Load(), Unobserved: c.watch.unobserved(),
 	}
 }
 

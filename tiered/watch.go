@@ -140,6 +140,12 @@ func (w *watcher) session(began bool, reason error) {
 	w.later(func(o Observer) { o.SessionChanged(e) })
 }
 
+func (w *watcher) diverged(d Divergence) {
+	if w != nil {
+		w.later(func(o Observer) { o.Diverged(d) })
+	}
+}
+
 // received is told of an invalidation that has been applied, with the time of Redis as this instance knows it.
 func (w *watcher) received(m pubsub.Message, own string, redisNow int64) {
 	if w == nil {
@@ -198,11 +204,16 @@ func (c *Cache[V]) sender(ctx context.Context) string {
 	return s.String()
 }
 
-// redisTime returns the time of Redis in ms as far as this instance knows it, zero if it does not.
+// redisTime is redisNow where an Observer wants to know.
 func (c *Cache[V]) redisTime() int64 {
 	if c.watch == nil {
 		return 0
 	}
+	return c.redisNow()
+}
+
+// redisNow returns the time of Redis in ms as far as this instance knows it, zero if it does not.
+func (c *Cache[V]) redisNow() int64 {
 	if t, known := c.gate.known(); known {
 		return t.about()
 	}

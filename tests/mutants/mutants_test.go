@@ -21,6 +21,27 @@ type mutant struct {
 
 var mutants = []mutant{
 	{
+		name: "audit: what is older in Redis counts",
+		file: "tiered/audit.go",
+		old:  "	if same || env.Created <= o.latest(e.At()) {\n",
+		new:  "	if same {\n",
+		pkg:  "./tiered", run: "TestAuditOfWhatIsYounger",
+	},
+	{
+		name: "audit: it does not wait for MaxStaleness",
+		file: "tiered/audit.go",
+		old:  "		if mono.Now()-s.at <= int64(c.opts.MaxStaleness) {\n",
+		new:  "		if mono.Now() < s.at {\n",
+		pkg:  "./tiered", run: "TestAudit",
+	},
+	{
+		name: "audit: it does not ask whether the entry is served",
+		file: "tiered/audit.go",
+		old:  "		if c.local.Serves(s.entry) {\n",
+		new:  "		if s.entry != nil {\n",
+		pkg:  "./tiered", run: "TestAuditWhile",
+	},
+	{
 		name: "observer: a panic of its is not contained",
 		file: "tiered/watch.go",
 		old:  "		if p := recover(); p != nil {\n",

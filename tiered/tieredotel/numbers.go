@@ -91,6 +91,8 @@ var numbers = []number{
 	count("tandem.redis.errors", "{command}", "Commands that failed.", func(s stats) uint64 { return s.RedisErrors }),
 	count("tandem.redis.server_changes", "{change}", "Times that Redis may have lost what it had confirmed.", func(s stats) uint64 { return s.ServerChanges }),
 	count("tandem.breaker.opened", "{time}", "Times that reads were kept from a Redis that did not answer them.", func(s stats) uint64 { return s.BreakerOpened }),
+	count("tandem.audit.entries", "{entry}", "Entries of L1 that an audit has compared with what Redis has.", func(s stats) uint64 { return s.Audited }),
+	count("tandem.audit.diverged", "{entry}", "Entries of L1 that were served for longer than MaxStaleness although Redis had a later value.", func(s stats) uint64 { return s.Diverged }),
 	count("tandem.unobserved", "{event}", "Events that the Observer was too slow for.", func(s stats) uint64 { return s.Unobserved }),
 	level("tandem.local.size", "By", "Estimated heap of L1.", func(s stats, _ health) float64 { return float64(s.LocalBytes) }),
 	level("tandem.local.limit", "By", "Budget of L1.", func(s stats, _ health) float64 { return float64(s.LocalLimit) }),

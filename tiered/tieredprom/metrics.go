@@ -83,6 +83,8 @@ var statMetrics = append(append(append([]metric[stats]{
 	counter("redis_server_changes_total", "Times that Redis may have lost what it had confirmed.", func(s stats) uint64 { return s.ServerChanges }),
 	counter("replayed_keys_total", "Keys whose invalidation was repeated because Redis may have lost it.", func(s stats) uint64 { return s.Replayed }),
 	counter("breaker_opened_total", "Times that reads were kept from a Redis that did not answer them.", func(s stats) uint64 { return s.BreakerOpened }),
+	counter("audited_entries_total", "Entries of L1 that an audit has compared with what Redis has.", func(s stats) uint64 { return s.Audited }),
+	counter("diverged_entries_total", "Entries of L1 that were served for longer than MaxStaleness although Redis had a later value.", func(s stats) uint64 { return s.Diverged }),
 	counter("unobserved_events_total", "Events that Options.Observer was too slow for.", func(s stats) uint64 { return s.Unobserved }),
 	gauge("local_bytes", "Estimated heap of L1.", func(s stats) int64 { return s.LocalBytes }),
 	gauge("local_limit_bytes", "Budget of L1.", func(s stats) int64 { return s.LocalLimit }),
