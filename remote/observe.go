@@ -24,6 +24,7 @@ const (
 	OpSet           Op = "set"
 	OpInvalidate    Op = "invalidate"
 	OpInvalidateAll Op = "invalidate_all"
+	OpPresent       Op = "present"
 )
 
 // ObserveFunc is told of a call that is over: of how many entries it was, how long it took, and how it failed. That an entry
@@ -42,7 +43,7 @@ func (s *Store) over(ctx context.Context, op Op, keys int, began int64, err erro
 	if s.observe == nil {
 		return
 	}
-	if op != OpInvalidate { // the others are of one entry, and some name the epoch's key too
+	if op != OpInvalidate && op != OpPresent { // the others are of one entry, and some name the epoch's key too
 		keys = 1
 	}
 	if errors.Is(err, redis.Nil) {

@@ -41,13 +41,14 @@ type Cache[V any] struct {
 	pending *pending
 	journal *journal
 	gather  gather
-	watch   *watcher // nil without an Observer
+	foreign *foreign[V] // nil without Options.Tracking
+	tries   bool        // see try
+	watch   *watcher    // nil without an Observer
 
 	untrusted *untrusted
 
 	beatFailing atomic.Bool   // see reportBeat
 	auditDone   chan struct{} // closed when the audit has ended, nil if there is none
-	tries       bool          // see try
 
 	timeouts timeout.Group // of what flights wait for Redis
 	count    counters
@@ -167,6 +168,11 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 		return nil, fmt.Errorf("%w: Options.Bus: %w", ErrClosed, err)
 	}
 	c.spawn(c.retryLoop)
+	if opts.Tracking {
+		if c.foreign, err = newForeign(c, keys.Entries()); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
 	c.startAudit()
 	return c, nil
 }
@@ -232,6 +238,7 @@ func (c *Cache[V]) Close() error {
 	c.closing.Do(func() {
 		c.closed.Store(true)
 		c.cancel()
+		c.foreign.close()
 		c.mu.Lock()
 		c.stopped = true
 		c.mu.Unlock()

@@ -12,6 +12,7 @@ type counters struct {
 	redisErrors                 atomic.Uint64
 	sets, invalidated, received atomic.Uint64
 	unreadable, sessions        atomic.Uint64
+	tracked                     atomic.Uint64
 	replayed                    atomic.Uint64
 	loadTime                    atomic.Uint64 // ns
 	audited, diverged           atomic.Uint64

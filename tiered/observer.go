@@ -93,7 +93,8 @@ type LoadEnd struct {
 // RemoteCall is a call to Redis that is over.
 type RemoteCall struct {
 	Cache string
-	// Op is what was asked for: "get", "acquire", "renew", "fill", "release", "set", "invalidate" or "invalidate_all".
+	// Op is what was asked for: "get", "acquire", "renew", "fill", "release", "set", "invalidate",
+	// "invalidate_all" or, with Options.Tracking, "present".
 	Op      string
 	Entries int // how many it was about
 	// Took is how long until the answer was there, waiting for a shared round trip included.

@@ -191,10 +191,15 @@ func link(load trace.Span, waiting []context.Context) {
 // RemoteCalled implements tiered.Observer.
 func (t *Telemetry) RemoteCalled(ctx context.Context, e tiered.RemoteCall) {
 	attrs := []attribute.KeyValue{cacheName(e.Cache), semconv.DBSystemNameRedis}
-	name := "HGET"
-	if e.Op == "get" {
+	var name string
+	switch e.Op {
+	case "get":
+		name = "HGET"
 		attrs = append(attrs, semconv.DBOperationName(name))
-	} else {
+	case "present":
+		name = "PIPELINE HEXISTS"
+		attrs = append(attrs, semconv.DBOperationName(name))
+	default:
 		name = "EVALSHA " + e.Op
 		attrs = append(attrs, semconv.DBOperationName("EVALSHA"), semconv.DBStoredProcedureName(e.Op))
 	}
