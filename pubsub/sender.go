@@ -66,7 +66,7 @@ func parseStamp(s string) int64 {
 	if err != nil {
 		return 0
 	}
-	return int64(n) //nolint:gosec // G115: 63 bits
+	return int64(n)
 }
 
 // Carriable reports whether a message can carry text.

@@ -73,7 +73,7 @@ func FuzzParseSender(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		s := ParseSender(text)
-		require.False(t, strings.Contains(s.ID, ";"))
+		require.NotContains(t, s.ID, ";")
 		require.GreaterOrEqual(t, s.At, int64(0))
 		require.True(t, s.Carried == "" || Carriable(s.Carried))
 		require.Equal(t, s, ParseSender(s.String()))

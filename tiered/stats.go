@@ -58,7 +58,7 @@ func (c *Cache[V]) Stats() Stats {
 		LocalHits: u.Hits, LocalMisses: u.Misses, LocalBytes: u.Bytes, LocalLimit: u.Limit,
 		RemoteHits: n.remoteHits.Load(), RemoteMisses: n.remoteMisses.Load(), Joined: n.joined.Load(),
 		RemoteBytesRead: c.reads.BytesRead() + c.writes.BytesRead(), RemoteBytesWritten: c.reads.BytesWritten() + c.writes.BytesWritten(),
-		Loads: n.loads.Load(), LoadTime: time.Duration(n.loadTime.Load()), //nolint:gosec // G115: 292 years of loading
+		Loads: n.loads.Load(), LoadTime: time.Duration(n.loadTime.Load()),
 		LoadErrors: n.loadErrors.Load(), NotFound: n.notFound.Load(),
 		LeaseWaits: n.leaseWaits.Load(), Fills: n.fills.Load(), Refused: n.refused.Load(),
 		Unstored: n.unstored.Load(), BadEntries: n.badEntries.Load(),

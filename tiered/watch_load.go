@@ -2,6 +2,7 @@ package tiered
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,7 +25,7 @@ func (j *joiners) add(ctx context.Context) {
 func (j *joiners) all() (n int, ctx []context.Context) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.n, j.ctx[:len(j.ctx):len(j.ctx)]
+	return j.n, slices.Clip(j.ctx)
 }
 
 // joined takes note of a caller that waits for a flight.
