@@ -18,7 +18,7 @@ var attributes = attribute.DefaultEncoder()
 func attributesOf(s sdktrace.ReadOnlySpan) []string {
 	var out []string
 	for _, a := range s.Attributes() {
-		out = append(out, string(a.Key)+"="+a.Value.Emit())
+		out = append(out, string(a.Key)+"="+a.Value.String())
 	}
 	return out
 }
