@@ -44,6 +44,8 @@
 //	tandem/1 beat 32:<token>,           private channel: a heartbeat
 //	tandem/1 wake 17:<channel>,2:42,6:filled,   private channel: the load of key 42 is over ("filled" or "failed")
 //
+// The first field of inv and all is the sender's id, and what [Sender] adds to it for metrics and traces.
+//
 // At most MaxMessageBytes and MaxKeys keys. A message that cannot be read flushes its topic, so a stray one costs misses
 // and never an old value.
 //

@@ -69,7 +69,9 @@ type Lease struct {
 // holder is done. A value of more than Options.MaxBytes counts as none. A lease that this very token holds already counts as
 // acquired, so that an attempt whose reply was lost can be repeated. With Options.Shared nobody holds it alone.
 func (s *Store) Acquire(ctx context.Context, key string, token Token, seen Seen, ttl time.Duration, inbox string) (Lease, error) {
-	return acquired(s.call(ctx, acquireScript, s.acquireCall(key, token, seen, ttl, inbox)))
+	l, err := acquired(s.call(ctx, acquireScript, s.acquireCall(key, token, seen, ttl, inbox)))
+	s.bytesRead.Add(uint64(len(l.Value)))
+	return l, err
 }
 
 func (s *Store) acquireCall(key string, token Token, seen Seen, ttl time.Duration, inbox string) script.Call {
@@ -133,7 +135,9 @@ func (s *Store) renewCall(key string, token Token, ttl time.Duration) script.Cal
 // Fill stores an envelope for ttl if the lease is still token's and the epoch is still the one that the load began in.
 // False means that it was refused: an invalidation came between. Those who wait are sent wake.
 func (s *Store) Fill(ctx context.Context, key string, token Token, envelope []byte, ttl time.Duration, epoch uint64, wake []byte) (bool, error) {
-	return done(s.call(ctx, fillScript, s.fillCall(key, token, envelope, ttl, epoch, wake)))
+	stored, err := done(s.call(ctx, fillScript, s.fillCall(key, token, envelope, ttl, epoch, wake)))
+	s.wrote(stored, envelope)
+	return stored, err
 }
 
 func (s *Store) fillCall(key string, token Token, envelope []byte, ttl time.Duration, epoch uint64, wake []byte) script.Call {

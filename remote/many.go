@@ -32,6 +32,13 @@ func (s *Store) GetMany(ctx context.Context, keys []string) []Answer[[]byte] {
 	for i := range all {
 		all[i] = i
 	}
+	began := s.began()
+	defer func() {
+		s.over(ctx, OpGet, len(keys), began, firstError(out))
+		for _, a := range out {
+			s.bytesRead.Add(uint64(len(a.Value)))
+		}
+	}()
 	if lost := s.getTogether(ctx, keys, all, out); len(lost) > 0 {
 		short := s.notTooLong(ctx, keys, lost, out)
 		for _, i := range s.getTogether(ctx, keys, short, out) {
@@ -98,9 +105,13 @@ type Ask struct {
 
 // AcquireMany is Acquire for several keys, in one round trip.
 func (s *Store) AcquireMany(ctx context.Context, asks []Ask, ttl time.Duration, inbox string) []Answer[Lease] {
-	return runMany(ctx, s, acquireScript, asks, acquired, func(a Ask) script.Call {
+	out := runMany(ctx, s, acquireScript, asks, acquired, func(a Ask) script.Call {
 		return s.acquireCall(a.Key, a.Token, a.Seen, ttl, inbox)
 	})
+	for _, a := range out {
+		s.bytesRead.Add(uint64(len(a.Value.Value)))
+	}
+	return out
 }
 
 // Holding is a lease that the caller holds.
@@ -133,9 +144,13 @@ type Filling struct {
 
 // FillMany is Fill for several keys, in one round trip.
 func (s *Store) FillMany(ctx context.Context, fills []Filling) []Answer[bool] {
-	return runMany(ctx, s, fillScript, fills, done, func(f Filling) script.Call {
+	out := runMany(ctx, s, fillScript, fills, done, func(f Filling) script.Call {
 		return s.fillCall(f.Key, f.Token, f.Envelope, f.TTL, f.Epoch, f.Wake)
 	})
+	for i, a := range out {
+		s.wrote(a.Value, fills[i].Envelope)
+	}
+	return out
 }
 
 // Setting is what SetMany stores for one key.
@@ -148,9 +163,13 @@ type Setting struct {
 
 // SetMany is Set for several keys, in one round trip.
 func (s *Store) SetMany(ctx context.Context, sets []Setting, epoch uint64, notAfter int64) []Answer[bool] {
-	return runMany(ctx, s, setScript, sets, done, func(e Setting) script.Call {
+	out := runMany(ctx, s, setScript, sets, done, func(e Setting) script.Call {
 		return s.setCall(e.Key, e.Envelope, e.TTL, epoch, notAfter, e.Message)
 	})
+	for i, a := range out {
+		s.wrote(a.Value, sets[i].Envelope)
+	}
+	return out
 }
 
 func runMany[A, T any](ctx context.Context, s *Store, sc script.Script, asks []A, read func(*redis.Cmd) (T, error), call func(A) script.Call) []Answer[T] {
@@ -159,8 +178,20 @@ func runMany[A, T any](ctx context.Context, s *Store, sc script.Script, asks []A
 		calls[i] = call(a)
 	}
 	out := make([]Answer[T], len(asks))
+	began := s.began()
 	for i, cmd := range sc.RunMany(ctx, &s.commands, s.client, calls) {
 		out[i].Value, out[i].Err = read(cmd)
 	}
+	s.over(ctx, opOf(sc), len(asks), began, firstError(out))
 	return out
+}
+
+// firstError is what is told of a call that was made for several keys.
+func firstError[T any](answers []Answer[T]) error {
+	for _, a := range answers {
+		if a.Err != nil {
+			return a.Err
+		}
+	}
+	return nil
 }

@@ -18,6 +18,7 @@ type Presence struct {
 // Present returns what there is of each key, in one round trip. A key that holds something else has nothing.
 func (s *Store) Present(ctx context.Context, keys []string) ([]Presence, error) {
 	s.commands.Add(uint64(2 * len(keys)))
+	began := s.began()
 	values, leases := make([]*redis.BoolCmd, len(keys)), make([]*redis.StringCmd, len(keys))
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, key := range keys {
@@ -26,6 +27,7 @@ func (s *Store) Present(ctx context.Context, keys []string) ([]Presence, error) 
 		}
 		return nil
 	})
+	s.over(ctx, OpPresent, len(keys), began, err)
 	present := make([]Presence, len(keys))
 	for i := range keys {
 		valueErr, leaseErr := values[i].Err(), leases[i].Err()

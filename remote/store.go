@@ -29,6 +29,9 @@ type Store struct {
 	maxBytes int
 	shared   string // what the scripts are told of Options.Shared
 	commands atomic.Uint64
+	observe  ObserveFunc
+
+	bytesRead, bytesWritten atomic.Uint64
 }
 
 // Options are what a Store is made with.
@@ -42,6 +45,8 @@ type Options struct {
 	// Pipelines is how many round trips of Get are under way at once before further ones share theirs. Not positive: each is
 	// one of its own.
 	Pipelines int
+	// Observe is told of every call when it is over, on its goroutine. Nil: nobody is.
+	Observe ObserveFunc
 	// Shared has several hold a lease at once: it keeps out what an invalidation came between, and nobody waits.
 	Shared bool
 }
@@ -51,6 +56,7 @@ func New(client redis.UniversalClient, opts Options) *Store {
 	s := &Store{
 		reads:  reads{client: client, field: opts.Schema.Field(), limit: opts.Pipelines},
 		client: client, keys: opts.Keys, field: opts.Schema.Field(), channel: opts.Keys.Channel(opts.DB), maxBytes: opts.MaxBytes,
+		observe: opts.Observe,
 	}
 	if opts.Shared {
 		s.shared = "1"
@@ -65,7 +71,11 @@ func (s *Store) Commands() uint64 { return s.commands.Load() }
 // ErrTooLarge if the client refused to read it.
 func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 	s.commands.Add(1)
-	return envelopeRead(s.reads.get(ctx, s.keys.Entry(key)))
+	began := s.began()
+	b, err := s.reads.get(ctx, s.keys.Entry(key))
+	s.over(ctx, OpGet, 1, began, err)
+	s.bytesRead.Add(uint64(len(b)))
+	return envelopeRead(b, err)
 }
 
 // envelopeRead says what reading an entry's field has come to.
@@ -87,7 +97,9 @@ func envelopeRead(b []byte, err error) ([]byte, error) {
 // Redis time) or earlier and that epoch is still the cache's. It reports whether it stored; it has invalidated in any case
 // where it returns no error. message is published with the change.
 func (s *Store) Set(ctx context.Context, key string, envelope []byte, ttl time.Duration, epoch uint64, notAfter int64, message []byte) (bool, error) {
-	return done(s.call(ctx, setScript, s.setCall(key, envelope, ttl, epoch, notAfter, message)))
+	stored, err := done(s.call(ctx, setScript, s.setCall(key, envelope, ttl, epoch, notAfter, message)))
+	s.wrote(stored, envelope)
+	return stored, err
 }
 
 func (s *Store) setCall(key string, envelope []byte, ttl time.Duration, epoch uint64, notAfter int64, message []byte) script.Call {
@@ -116,5 +128,8 @@ func (s *Store) call(ctx context.Context, sc script.Script, c script.Call) *redi
 }
 
 func (s *Store) run(ctx context.Context, sc script.Script, keys []string, args ...any) *redis.Cmd {
-	return sc.RunCounted(ctx, &s.commands, s.client, keys, args...)
+	began := s.began()
+	cmd := sc.RunCounted(ctx, &s.commands, s.client, keys, args...)
+	s.over(ctx, opOf(sc), entriesOf(sc, keys), began, cmd.Err())
+	return cmd
 }

@@ -43,6 +43,12 @@ type Cache[V any] struct {
 	gather  gather
 	foreign *foreign[V] // nil without Options.Tracking
 	tries   bool        // see try
+	watch   *watcher    // nil without an Observer
+
+	untrusted *untrusted
+
+	beatFailing atomic.Bool   // see reportBeat
+	auditDone   chan struct{} // closed when the audit has ended, nil if there is none
 
 	timeouts timeout.Group // of what flights wait for Redis
 	count    counters
@@ -123,10 +129,17 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 		Keys: keys, Schema: schema, DB: bus.db, MaxBytes: opts.MaxEntryBytes, Pipelines: opts.Pipelines, Shared: opts.NoLease,
 	}
 	bus.data.AllowBulk(opts.MaxEntryBytes)
+	logger := quiet.New(opts.Logger, time.Minute)
+	watch := newWatcher(opts.Observer, name, logger)
+	stored.Observe = watch.remote()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Cache[V]{
 		name: name, opts: opts, schema: schema, channel: keys.Channel(bus.db),
-		logger:  quiet.New(opts.Logger, time.Minute),
+		logger: logger,
+		watch:  watch,
+
+		untrusted: newUntrusted(opts.MaxStaleness),
+
 		local:   store,
 		reads:   remote.New(bus.data, stored),
 		writes:  remote.New(bus.control, stored),
@@ -153,6 +166,7 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 	if err != nil {
 		cancel()
 		store.Close()
+		watch.stop(opts.CloseTimeout)
 		return nil, fmt.Errorf("%w: Options.Bus: %w", ErrClosed, err)
 	}
 	c.spawn(c.retryLoop)
@@ -161,6 +175,7 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 			return nil, errors.Join(err, c.Close())
 		}
 	}
+	c.startAudit()
 	return c, nil
 }
 
@@ -240,6 +255,9 @@ func (c *Cache[V]) Close() error {
 		}
 		c.local.End() // on a bus that lives on, nobody else would
 		c.local.Close()
+		c.untrusted.stop()
+		c.awaitAudit()
+		c.watch.stop(c.opts.CloseTimeout)
 	})
 	return c.closeErr
 }

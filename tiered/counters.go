@@ -17,4 +17,7 @@ type counters struct {
 	refreshes, refreshErrors    atomic.Uint64
 	refreshSkipped, unchanged   atomic.Uint64
 	stale                       atomic.Uint64
+	loadTime                    atomic.Uint64 // ns
+	audited, diverged           atomic.Uint64
+	loadsWaiting                atomic.Int64 // for a slot
 }

@@ -43,7 +43,7 @@ func (c *Cache[V]) flyOn(f *flight[V], fetch func() (V, error)) {
 			f.err = &PanicError{Value: p}
 		}
 	}()
-	defer c.watch(f)()
+	defer c.offerSoon(f)()
 	f.err = ErrLoaderExited // what it is if a codec ends the goroutine
 	f.val, f.err = fetch()
 	c.afterLoad(f)

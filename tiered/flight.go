@@ -47,6 +47,8 @@ type flight[V any] struct {
 	ticket  local.Ticket
 	started bool // guarded by the shard's lock
 
+	joiners joiners // who waits for it, for an Observer
+
 	// val and err are written by the flight's goroutine before done is closed, and read only after it.
 	val  V
 	err  error

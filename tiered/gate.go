@@ -43,6 +43,12 @@ func (t trust) now() int64 { return t.redisNow + (mono.Now()-t.sent)/int64(time.
 // atLeast returns a time of Redis in ms that has come: behind it by the heartbeat's round trip at most.
 func (t trust) atLeast() int64 { return t.redisNow + (mono.Now()-t.received)/int64(time.Millisecond) }
 
+// latest returns the time of Redis in ms that it was at, by mono, at the latest.
+func (t trust) latest(at int64) int64 { return t.redisNow + (at-t.sent)/int64(time.Millisecond) + 1 }
+
+// about returns the time of Redis in ms, off by half the heartbeat's round trip at most.
+func (t trust) about() int64 { return (t.now() + t.atLeast()) / 2 }
+
 func newGate(bound time.Duration) *gate {
 	return &gate{bound: int64(bound), changed: make(chan struct{}), closed: mono.Never, cautious: mono.Never, grace: mono.Never}
 }

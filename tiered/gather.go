@@ -85,6 +85,7 @@ func (g *gather) take() []*invalidation {
 func (g *gather) together(calls []*invalidation) {
 	var keys []string
 	var latest time.Time
+	values := context.Background() // of one of the calls, for the Observer
 	known := make(map[string]struct{})
 	for _, call := range calls {
 		if call.ctx.Err() != nil {
@@ -92,6 +93,9 @@ func (g *gather) together(calls []*invalidation) {
 		}
 		if at, ok := call.ctx.Deadline(); ok && at.After(latest) {
 			latest = at
+		}
+		if keys == nil {
+			values = context.WithoutCancel(call.ctx)
 		}
 		for _, key := range call.keys {
 			if _, twice := known[key]; !twice {
@@ -103,10 +107,17 @@ func (g *gather) together(calls []*invalidation) {
 	if len(keys) == 0 {
 		return
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), latest)
+	ctx, cancel := context.WithDeadline(values, latest)
 	defer cancel()
 	err := g.send(ctx, keys)
 	for _, call := range calls {
 		call.done <- err
 	}
+}
+
+// size returns how many calls wait to be sent.
+func (g *gather) size() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
 }

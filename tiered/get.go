@@ -89,6 +89,7 @@ func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V], stale *bool) (
 	switch {
 	case !leads:
 		c.count.joined.Add(1)
+		c.watch.joined(ctx, &f.joiners)
 	case f.byCaller && c.try(f):
 		return f.val, f.err
 	}

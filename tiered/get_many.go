@@ -133,7 +133,7 @@ func (c *Cache[V]) flyTogether(ctx context.Context, fs []*flight[V]) {
 		go func() {
 			// One budget for all that one goroutine does in turn: so the batch as a whole waits for Redis no longer than that.
 			b := c.newBudget()
-			defer c.watch(every(parts, i)...)()
+			defer c.offerSoon(every(parts, i)...)()
 			for ; i < len(parts); i += maxParts {
 				g := &group[V]{c: c, ctx: ctx, budget: b}
 				ms := membersOf(parts[i])

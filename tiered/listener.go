@@ -11,16 +11,24 @@ var _ pubsub.Handler = listener[int]{}
 func (l listener[V]) Begin() {
 	l.c.count.sessions.Add(1)
 	l.c.local.Begin()
+	l.c.untrusted.drop()
+	l.c.watch.session(true, nil)
+	l.c.reportSession()
 	// Also missed may be that the cache has a new epoch.
 	l.c.gate.doubt()
 }
 
 // End leaves L1 without proof: what is in it is void, and what enters it is served for MaxStaleness.
-func (l listener[V]) End(error) { l.c.local.End() }
+func (l listener[V]) End(reason error) {
+	l.c.local.End()
+	l.c.untrusted.drop()
+	l.c.watch.session(false, reason)
+}
 
 // Prove lets L1 be served for another MaxStaleness.
 func (l listener[V]) Prove(at int64) {
 	l.c.local.Prove(at)
+	l.c.untrusted.prove(at)
 	l.c.readyFor(heard)
 }
 
@@ -34,9 +42,11 @@ func (l listener[V]) Message(m pubsub.Message) {
 			c.evict(key)
 			c.waiters.tell(key, changed)
 		}
+		c.watch.received(m, c.bus.id(), c.redisTime())
 	case pubsub.All:
 		c.count.received.Add(1)
 		l.flush()
+		c.watch.received(m, c.bus.id(), c.redisTime())
 	case pubsub.Wake:
 		if m.Outcome == pubsub.Filled {
 			c.waiters.tell(m.Keys[0], newValue)
@@ -75,6 +85,7 @@ func (l listener[V]) Beat(b pubsub.BeatReport) {
 		l.c.journal.trim(b.Sent)
 	}
 	l.c.gate.report(b)
+	l.c.reportBeat(b.Err)
 	if b.Err == nil {
 		l.c.readyFor(taken)
 		select {

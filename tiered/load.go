@@ -21,8 +21,9 @@ func (c *Cache[V]) callLoader(f *flight[V], interval time.Duration, every func()
 	ctx, cancel := c.loadContext(f.ctx)
 	defer cancel()
 	c.count.loads.Add(1)
+	defer c.loadTakes(time.Now())
 	result := make(chan loaded[V], 1)
-	go protect(ctx, f, result)
+	go c.protect(ctx, f, result)
 
 	var tick <-chan time.Time
 	if every != nil {
@@ -59,6 +60,8 @@ func (c *Cache[V]) loadSlot() error {
 		return nil
 	default:
 	}
+	c.count.loadsWaiting.Add(1)
+	defer c.count.loadsWaiting.Add(-1)
 	var late <-chan time.Time
 	if c.opts.LoadTimeout > 0 {
 		timer := time.NewTimer(c.opts.LoadTimeout)
@@ -98,13 +101,20 @@ func (c *Cache[V]) loadContext(values context.Context) (context.Context, context
 
 // loadError names the library's part in an error of the loader.
 func (c *Cache[V]) loadError(ctx context.Context, err error) error {
+	err = c.nameLoadError(ctx, err)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		c.count.loadErrors.Add(1)
+	}
+	return err
+}
+
+func (c *Cache[V]) nameLoadError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, ErrNotFound) || (c.opts.IsNotFound != nil && c.isNotFound(err)) {
 		return ErrNotFound
 	}
-	c.count.loadErrors.Add(1)
 	// A loader that obeys its context returns that context's error: say whose limit it was.
 	cause := context.Cause(ctx)
 	if cause != nil && errors.Is(err, ctx.Err()) && (errors.Is(cause, ErrLoadTimeout) || errors.Is(cause, ErrClosed)) {
@@ -114,15 +124,21 @@ func (c *Cache[V]) loadError(ctx context.Context, err error) error {
 }
 
 // protect calls the loader and sends exactly one result, whether it returns, panics or exits its goroutine.
-func protect[V any](ctx context.Context, f *flight[V], result chan<- loaded[V]) {
+func (c *Cache[V]) protect(ctx context.Context, f *flight[V], result chan<- loaded[V]) {
 	r := loaded[V]{err: ErrLoaderExited}
 	defer func() { result <- r }()
+	r = c.observed(ctx, f, func(ctx context.Context) loaded[V] { return callLoad(ctx, f) })
+}
+
+func callLoad[V any](ctx context.Context, f *flight[V]) (r loaded[V]) {
 	defer func() {
-		// Recover returns nil after a Goexit as after a return; r says which it was.
 		if p := recover(); p != nil {
 			r = loaded[V]{err: &PanicError{Value: p, Stack: debug.Stack()}}
 		}
 	}()
 	val, err := f.load(ctx, f.key)
-	r = loaded[V]{val: val, err: err}
+	return loaded[V]{val: val, err: err}
 }
+
+// loadTakes counts how long a load has taken.
+func (c *Cache[V]) loadTakes(began time.Time) { c.count.loadTime.Add(uint64(time.Since(began))) }

@@ -148,6 +148,15 @@ type Options[V any] struct {
 	Bus *Bus
 	// Logger gets what an operator should know, each cause at most once a minute. Nil: slog.Default().
 	Logger *slog.Logger
+	// Observer is told of loads, calls to Redis, invalidations and sessions, for metrics and traces; see its comment for what
+	// one that is slow holds up. tieredprom and tieredotel have one each. Nil: none.
+	Observer Observer
+	// AuditEvery has an entry of L1 compared with what Redis has of its key, one each time, at the price of a read. Where Redis
+	// has a value that was loaded or set later, and the entry is served for MaxStaleness more, an invalidation was lost: that is
+	// counted in Stats.Diverged, logged, told to Observer, and the entry dropped. A value that was loaded anew without an
+	// invalidation, by Refresh or because Redis had lost it, looks the same where the source had changed; so with those it says
+	// that the source changes without Invalidate. At least 1 ms. Zero: no audit.
+	AuditEvery time.Duration
 }
 
 // withDefaults returns a copy with every zero field replaced.
@@ -190,6 +199,9 @@ func (o Options[V]) validate() error {
 	v.duration("RedisTimeout", o.RedisTimeout, minDuration, "", false)
 	v.duration("LeaseWait", o.LeaseWait, minDuration, "", true)
 	v.duration("CloseTimeout", o.CloseTimeout, minDuration, "", false)
+	if o.AuditEvery != 0 {
+		v.duration("AuditEvery", o.AuditEvery, minDuration, "", false)
+	}
 	if !(o.Jitter < 1) || math.IsInf(o.Jitter, 0) {
 		v.fail("Jitter", o.Jitter, "must be below 1")
 	}

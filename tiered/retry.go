@@ -16,11 +16,15 @@ const (
 
 // retryLoop repeats the pending invalidations until Redis has taken them, or the cache is closed.
 func (c *Cache[V]) retryLoop() {
-	backoff := firstRetry
+	backoff, failing := firstRetry, false
 	for {
 		b, wait, some := c.pending.next(time.Now(), pubsub.MaxKeys)
 		switch {
 		case !some:
+			if failing {
+				c.reportRepeated()
+				failing = false
+			}
 			if !c.pause(0) {
 				return
 			}
@@ -35,7 +39,7 @@ func (c *Cache[V]) retryLoop() {
 			if !c.pause(backoff/2 + rand.N(backoff/2)) {
 				return
 			}
-			backoff = min(2*backoff, maxRetry)
+			backoff, failing = min(2*backoff, maxRetry), true
 			continue
 		}
 		backoff = firstRetry

@@ -72,8 +72,7 @@ func (c *Cache[V]) setting(key string, v V, t trust) (set remote.Setting, ok boo
 	if err != nil {
 		return remote.Setting{}, false, fmt.Errorf("%w: %w", ErrEncode, err)
 	}
-	message := pubsub.Message{Op: pubsub.Invalidate, Sender: c.bus.id(), Keys: []string{key}}.Encode()
-	return remote.Setting{Key: key, Envelope: bytes, TTL: c.lingering(ttl), Message: message}, true, nil
+	return remote.Setting{Key: key, Envelope: bytes, TTL: c.lingering(ttl)}, true, nil
 }
 
 // setMany evicts, changes Redis, and evicts again: see invalidate, and set for the times.
@@ -82,11 +81,15 @@ func (c *Cache[V]) setMany(ctx context.Context, sets []remote.Setting, t trust, 
 	for i, set := range sets {
 		keys[i] = set.Key
 	}
+	c.evict(keys...)
+	ctx = c.watch.invalidating(ctx, keys, false) // before the times that bound what follows
+	for i, key := range keys {
+		sets[i].Message = pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx), Keys: []string{key}}.Encode()
+	}
 	notAfter := t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1
 	latest := time.Now().Add(c.opts.RedisTimeout)
 
 	c.count.sets.Add(uint64(len(sets)))
-	c.evict(keys...)
 	callCtx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
 	var refused failures

@@ -89,9 +89,9 @@ func (c *Cache[V]) mayEndEarly(f *flight[V]) {
 	}
 }
 
-// watch offers those who wait for flights what stands in, once they have waited for SoftTimeout. The flights have begun
+// offerSoon offers those who wait for flights what stands in, once they have waited for SoftTimeout. The flights have begun
 // together. Stop it when they have ended.
-func (c *Cache[V]) watch(fs ...*flight[V]) (stop func()) {
+func (c *Cache[V]) offerSoon(fs ...*flight[V]) (stop func()) {
 	if c.opts.SoftTimeout <= 0 || len(fs) == 0 {
 		return func() {}
 	}

@@ -12,18 +12,23 @@ type Stats struct {
 	LocalHits    uint64 // Gets answered by L1, "not found" included
 	LocalMisses  uint64 // Gets that L1 did not answer
 	LocalBytes   int64  // estimated heap of L1 now
+	LocalLimit   int64  // Options.LocalBytes
 	RemoteHits   uint64 // reads answered by Redis
 	RemoteMisses uint64 // reads for which Redis had nothing
 	Joined       uint64 // Gets that shared a read or load already under way
 
-	Loads      uint64 // calls of a loader
-	LoadErrors uint64 // loads that failed, "not found" not included
-	NotFound   uint64 // loads that found that the key does not exist
-	LeaseWaits uint64 // times that a load waited for another instance's
-	Fills      uint64 // loaded values stored in Redis
-	Refused    uint64 // loaded values that an invalidation kept out of Redis
-	Unstored   uint64 // loaded values that cannot be stored: too large, not encodable, or a bad TTL of Options.TTLFor
-	BadEntries uint64 // entries in Redis that could not be used: corrupt, foreign, of another type, too large
+	RemoteBytesRead    uint64 // of entries that Redis has sent
+	RemoteBytesWritten uint64 // of entries that Redis has stored
+
+	Loads      uint64        // calls of a loader
+	LoadErrors uint64        // loads that failed, "not found" not included
+	LoadTime   time.Duration // that loads took, those of the same time added up
+	NotFound   uint64        // loads that found that the key does not exist
+	LeaseWaits uint64        // times that a load waited for another instance's
+	Fills      uint64        // loaded values stored in Redis
+	Refused    uint64        // loaded values that an invalidation kept out of Redis
+	Unstored   uint64        // loaded values that cannot be stored: too large, not encodable, or a bad TTL of Options.TTLFor
+	BadEntries uint64        // entries in Redis that could not be used: corrupt, foreign, of another type, too large
 
 	Refreshes        uint64 // loads in the background of values past RefreshAfter; Loads counts them too
 	RefreshErrors    uint64 // of which failed, or brought what cannot be stored
@@ -31,12 +36,13 @@ type Stats struct {
 	RefreshSkipped   uint64 // refreshes put off because as many as may run at once did
 	Stale            uint64 // Gets answered with an expired value, because the load failed or took longer than SoftTimeout
 
-	Sets        uint64 // Sets sent to Redis
-	Invalidated uint64 // keys that this instance invalidated
-	Received    uint64 // keys whose invalidation was heard on the bus, its own included
-	Tracked     uint64 // keys dropped from L1 because Redis has lost them, by whomever; see Options.Tracking
-	Unreadable  uint64 // messages on the bus that could not be read; each drops L1
-	Sessions    uint64 // subscriptions that began; each drops L1
+	Sets        uint64        // Sets sent to Redis
+	Invalidated uint64        // keys that this instance invalidated
+	Received    uint64        // keys whose invalidation was heard on the bus, its own included
+	Tracked     uint64        // keys dropped from L1 because Redis has lost them, by whomever; see Options.Tracking
+	Unreadable  uint64        // messages on the bus that could not be read; each drops L1
+	Sessions    uint64        // subscriptions that began; each drops L1
+	Untrusted   time.Duration // in which L1 served only what was loaded within MaxStaleness, for want of a proof
 
 	Commands    uint64 // commands sent to Redis for this cache, heartbeats not included
 	RedisErrors uint64 // of which failed
@@ -44,6 +50,10 @@ type Stats struct {
 	ServerChanges uint64 // times that Redis may have lost what it had confirmed: a failover, a restart
 	Replayed      uint64 // keys whose invalidation was repeated because of that
 	BreakerOpened uint64 // times that reads were kept from a Redis that did not answer them
+
+	Audited    uint64 // entries of L1 that an audit has compared with what Redis has
+	Diverged   uint64 // of which were served for longer than MaxStaleness although Redis had a later value: see Options.AuditEvery
+	Unobserved uint64 // events that Options.Observer was too slow for
 }
 
 // Stats returns the counters.
@@ -51,22 +61,28 @@ func (c *Cache[V]) Stats() Stats {
 	u := c.local.Usage()
 	n := &c.count
 	return Stats{
-		LocalHits: u.Hits, LocalMisses: u.Misses, LocalBytes: u.Bytes,
+		LocalHits: u.Hits, LocalMisses: u.Misses, LocalBytes: u.Bytes, LocalLimit: u.Limit,
 		RemoteHits: n.remoteHits.Load(), RemoteMisses: n.remoteMisses.Load(), Joined: n.joined.Load(),
-		Loads: n.loads.Load(), LoadErrors: n.loadErrors.Load(), NotFound: n.notFound.Load(),
+		RemoteBytesRead: c.reads.BytesRead() + c.writes.BytesRead(), RemoteBytesWritten: c.reads.BytesWritten() + c.writes.BytesWritten(),
+		Loads: n.loads.Load(), LoadTime: time.Duration(n.loadTime.Load()),
+		LoadErrors: n.loadErrors.Load(), NotFound: n.notFound.Load(),
 		LeaseWaits: n.leaseWaits.Load(), Fills: n.fills.Load(), Refused: n.refused.Load(),
 		Unstored: n.unstored.Load(), BadEntries: n.badEntries.Load(),
 		Refreshes: n.refreshes.Load(), RefreshErrors: n.refreshErrors.Load(), RefreshUnchanged: n.unchanged.Load(),
 		RefreshSkipped: n.refreshSkipped.Load(), Stale: n.stale.Load(),
 		Sets: n.sets.Load(), Invalidated: n.invalidated.Load(), Received: n.received.Load(),
-		Tracked: n.tracked.Load(), Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(),
+		Tracked: n.tracked.Load(), Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(), Untrusted: c.untrusted.total(),
 		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),
 		ServerChanges: c.gate.moved(), Replayed: n.replayed.Load(), BreakerOpened: c.breaker.opened.Load(),
+		Audited: n.audited.Load(), Diverged: n.diverged.Load(), Unobserved: c.watch.unobserved(),
 	}
 }
 
 // Health says how a Cache stands now.
 type Health struct {
+	// Ready says that Ready returns at once: the cache has heard itself and Redis has taken a write, whatever has become of
+	// that since. Closed says that it is closed.
+	Ready, Closed bool
 	// LocalTrusted says that this instance has proven within MaxStaleness that it hears invalidations. If not, L1 serves
 	// only what was loaded within MaxStaleness.
 	LocalTrusted bool
@@ -82,6 +98,11 @@ type Health struct {
 	// PendingKeys is the number of keys whose invalidation Redis has not confirmed; PendingAll says that it is all of them.
 	PendingKeys int
 	PendingAll  bool
+
+	// Queues, and how many are in each now: keys that are being read or loaded, reads from Redis that wait to share a round
+	// trip, loads that wait for Options.MaxLoads, invalidations that wait to be sent with others, and events that wait for
+	// Options.Observer.
+	Flights, ReadsWaiting, LoadsWaiting, InvalidationsWaiting, EventsWaiting int
 }
 
 // Health returns the state now. A service is ready to serve in any state: what is missing costs speed, not truth.
@@ -95,5 +116,8 @@ func (c *Cache[V]) Health() Health {
 	h.RemoteTrusted, h.RedisError = o.open, o.err
 	h.BreakerOpen = c.breaker.isOpen()
 	h.PendingKeys, h.PendingAll = c.pending.size()
+	h.Ready, h.Closed = c.readyHas.Load() == readySigns, c.closed.Load()
+	h.Flights, h.ReadsWaiting, h.LoadsWaiting = c.flights.underway(), c.reads.Waiting(), int(c.count.loadsWaiting.Load())
+	h.InvalidationsWaiting, h.EventsWaiting = c.gather.size(), c.watch.waiting()
 	return h
 }

@@ -48,6 +48,8 @@ func (c *Cache[V]) SetWith(ctx context.Context, key string, v V, opts SetOptions
 }
 
 func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, ttl time.Duration, t trust) error {
+	c.evict(key)
+	ctx = c.watch.invalidating(ctx, []string{key}, false) // before any time is taken that bounds what follows
 	now := t.now()
 	env := remote.Envelope{
 		Schema: c.schema, Epoch: t.epoch, Payload: payload,
@@ -62,10 +64,9 @@ func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, ttl time
 	// Both are in whole milliseconds, so that the last one counts as late.
 	notAfter := t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1
 	latest := time.Now().Add(c.opts.RedisTimeout)
-	message := pubsub.Message{Op: pubsub.Invalidate, Sender: c.bus.id(), Keys: []string{key}}.Encode()
+	message := pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx), Keys: []string{key}}.Encode()
 
 	c.count.sets.Add(1)
-	c.evict(key)
 	callCtx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
 	moves := c.journal.begin()
@@ -126,6 +127,7 @@ func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
 // An eviction after 3 voids the entry, the ticket, and detaches the flight.
 func (c *Cache[V]) invalidate(ctx context.Context, keys []string) error {
 	c.evict(keys...)
+	ctx = c.watch.invalidating(ctx, keys, false)
 	c.count.invalidated.Add(uint64(len(keys)))
 	var failed error
 	for _, part := range pubsub.Batches(keys) {
@@ -155,7 +157,7 @@ func (c *Cache[V]) invalidateRemote(ctx context.Context, keys []string) error {
 }
 
 func (c *Cache[V]) sendInvalidation(ctx context.Context, keys []string) error {
-	m := pubsub.Message{Op: pubsub.Invalidate, Sender: c.bus.id(), Keys: keys}
+	m := pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx), Keys: keys}
 	moves := c.journal.begin()
 	err := c.writes.Invalidate(ctx, keys, m.Encode())
 	if err == nil {
@@ -182,7 +184,7 @@ func (c *Cache[V]) InvalidateAll(ctx context.Context) error {
 		return ErrClosed
 	}
 	c.local.Flush()
-	err := c.invalidateAllRemote(ctx)
+	err := c.invalidateAllRemote(c.watch.invalidating(ctx, nil, true))
 	if err != nil {
 		c.redisFailed("invalidate all", err)
 		c.pending.addAll(time.Now())
@@ -198,7 +200,7 @@ func (c *Cache[V]) invalidateAllRemote(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
 	moves := c.journal.begin()
-	err := c.writes.InvalidateAll(ctx, pubsub.Message{Op: pubsub.All, Sender: c.bus.id()}.Encode())
+	err := c.writes.InvalidateAll(ctx, pubsub.Message{Op: pubsub.All, Sender: c.sender(ctx)}.Encode())
 	if err == nil && !c.journal.addAll(moves) {
 		c.pending.addAll(time.Now())
 	}

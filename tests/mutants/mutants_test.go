@@ -22,6 +22,55 @@ type mutant struct {
 
 var mutants = []mutant{
 	{
+		name: "audit: what is older in Redis counts",
+		file: "tiered/audit.go",
+		old:  "	if same || env.Created <= o.latest(e.At()) {\n",
+		new:  "	if same {\n",
+		pkg:  "./tiered", run: "TestAuditOfWhatIsYounger",
+	},
+	{
+		name: "audit: it does not wait for MaxStaleness",
+		file: "tiered/audit.go",
+		old:  "		if mono.Now()-s.at <= int64(c.opts.MaxStaleness) {\n",
+		new:  "		if mono.Now() < s.at {\n",
+		pkg:  "./tiered", run: "TestAudit",
+	},
+	{
+		name: "audit: it does not ask whether the entry is served",
+		file: "tiered/audit.go",
+		old:  "		if c.local.Serves(s.entry) {\n",
+		new:  "		if s.entry != nil {\n",
+		pkg:  "./tiered", run: "TestAuditWhile",
+	},
+	{
+		name: "observer: a panic of its is not contained",
+		file: "tiered/watch.go",
+		old:  "		if p := recover(); p != nil {\n",
+		new:  "		if p := error(nil); p != nil {\n",
+		pkg:  "./tiered", run: "TestObserverThatPanics",
+	},
+	{
+		name: "observer: what is heard waits for it",
+		file: "tiered/watch.go",
+		old:  "	default:\n		w.dropped.Add(1)\n	}\n}\n",
+		new:  "	}\n}\n",
+		pkg:  "./tiered", run: "TestObserverThatBlocks",
+	},
+	{
+		name: "observer: what it carries is not looked at",
+		file: "pubsub/sender.go",
+		old:  "	if text == \"\" || len(text) > MaxCarried {\n",
+		new:  "	if text == \"\" {\n",
+		pkg:  "./pubsub", run: "TestSender|TestASender",
+	},
+	{
+		name: "untrusted time: the end of a session is not one",
+		file: "tiered/untrusted.go",
+		old:  "	u.until = min(u.until, now)\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestUntrustedTimeAnd",
+	},
+	{
 		name: "lease: the fill does not look at the token",
 		file: "remote/scripts/fill.lua",
 		old:  "if type(lease) ~= 'string' or string.sub(lease, -32) ~= ARGV[4] then\n  return 0\nend",

@@ -30,4 +30,18 @@ func TestOptionalCodecsAreNotLinked(t *testing.T) {
 	}
 }
 
+// What shows a cache is for whoever imports it.
+func TestWhatShowsACacheIsNotLinked(t *testing.T) {
+	t.Parallel()
+	repo := findRepository(t)
+	for _, p := range listPackages(t, repo.dir, "-deps", repo.path+"/tiered") {
+		require.NotEqual(t, "net/http", p.ImportPath)
+	}
+	for _, module := range repo.modules(t)[1:] {
+		for _, p := range listPackages(t, module, "-deps", "./...") {
+			require.False(t, within(p.ImportPath, "testing"), "%s links %s", module, p.ImportPath)
+		}
+	}
+}
+
 func within(path, parent string) bool { return path == parent || strings.HasPrefix(path, parent+"/") }
