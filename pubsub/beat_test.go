@@ -49,13 +49,13 @@ func (f *beatFixture) run(random string, ttl time.Duration, versions ...string) 
 // runAfter runs the script for an instance whose last heartbeat was at before.
 func (f *beatFixture) runAfter(before origin, random string, ttl time.Duration, versions ...string) beatReply {
 	f.Helper()
-	args := []any{f.inbox, "message", random, ttl.Milliseconds(), before.id, before.offset, before.run, f.since(), "all"}
+	args := []any{f.inbox, "message", random, ttl.Milliseconds(), before.id, before.offset, before.run, f.since(), "all", len(versions)}
 	for _, key := range versions {
 		args = append(args, f.channel(key))
 	}
 	raw, err := beatScript.Run(f.ctx(), f.rdb, append([]string{f.probe}, versions...), args...).Slice()
 	require.NoError(f, err)
-	reply, err := parseBeat(raw, len(versions))
+	reply, err := parseBeat(raw, len(versions), nil)
 	require.NoError(f, err)
 	for i, v := range reply.versions {
 		reply.versions[i].kept = made
@@ -212,7 +212,7 @@ var beatSpecs = []struct {
 		for i := range 50 {
 			text := fmt.Sprint(i)
 			want = append(want, text)
-			require.NoError(f, beatScript.Run(f.ctx(), f.rdb, []string{f.probe}, f.inbox, text, "r", 1000, "", 0, "", 0, "all").Err())
+			require.NoError(f, beatScript.Run(f.ctx(), f.rdb, []string{f.probe}, f.inbox, text, "r", 1000, "", 0, "", 0, "all", 0).Err())
 		}
 		require.Equal(f, want, heard())
 	}},

@@ -17,7 +17,7 @@ import (
 // runSteady runs steady.lua for an instance whose last heartbeat found before.
 func (f *beatFixture) runSteady(before beatReply, keys ...string) (string, error) {
 	f.Helper()
-	args := []any{f.inbox, "message", "master_replid:" + before.server.id + "\r"}
+	args := []any{f.inbox, "message", sameServer(before.server.id), 1 + len(keys)}
 	for _, s := range before.stored {
 		args = append(args, s)
 	}

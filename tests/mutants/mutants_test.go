@@ -276,7 +276,7 @@ var mutants = []mutant{
 	{
 		name: "bus: a heartbeat that expects nothing new does not look at the versions",
 		file: "pubsub/scripts/steady.lua",
-		old:  "if redis.pcall('GET', KEYS[i]) ~= ARGV[i + 2] then return '' end",
+		old:  "if redis.pcall('GET', KEYS[i]) ~= ARGV[i + 3] then return '' end",
 		new:  "",
 		pkg:  "./pubsub", run: "SomethingElseIsSilent|TestSteadyHeartbeats",
 	},
