@@ -10,7 +10,7 @@ const (
 	// maxAcks is how many acknowledgements wait to be sent. Further ones are dropped: who asked waits for its bound instead.
 	maxAcks = 256
 	// maxAckBatch is how many are sent at once.
-	maxAckBatch = 64
+	maxAckBatch = 16
 )
 
 // acknowledge answers an Ask, between one message and the next: every member has applied what came before it on this

@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,10 +124,12 @@ func (f *beatFixture) listen() (heard func() []string) {
 	}
 }
 
-var beatSpecs = []struct {
+type beatSpec struct {
 	name string
 	test func(f *beatFixture)
-}{
+}
+
+var beatSpecs = []beatSpec{
 	{"tells the time and publishes the message once", func(f *beatFixture) {
 		heard := f.listen()
 		for range 3 {
@@ -241,7 +244,7 @@ func TestBeatScript(t *testing.T) {
 			t.Cleanup(func() { _ = rdb.Close() })
 			info, _ := rdb.Info(t.Context(), "replication").Result() // a miniredis does not tell
 			server, _ := lineage.Parse(info)
-			for _, spec := range beatSpecs {
+			for _, spec := range slices.Concat(beatSpecs, registrySpecs) {
 				t.Run(spec.name, func(t *testing.T) {
 					t.Parallel()
 					id := newID(8)

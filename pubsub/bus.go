@@ -131,7 +131,12 @@ func New(client redis.UniversalClient, opts Options) *Bus {
 }
 
 // inboxOf is the private channel of the bus with this id.
-func (b *Bus) inboxOf(id string) string { return "tandem:inst:" + id + ":" + b.db }
+func (b *Bus) inboxOf(id string) string { return inboxPrefix + id + b.inboxSuffix() }
+
+const inboxPrefix = "tandem:inst:"
+
+// inboxSuffix is the logical database, which Redis' channels ignore.
+func (b *Bus) inboxSuffix() string { return ":" + b.db }
 
 func newID(n int) string {
 	b := make([]byte, n)

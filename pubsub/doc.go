@@ -48,7 +48,8 @@
 // message that becomes a proof, that its instance is there, or writes it. A member with a Registry must serve nothing without
 // proof. Then whoever serves anything was registered at some time within the Bound before, and Settle answers early when
 //
-//   - all who are registered have acknowledged, and as many as PUBLISH has reached: some may be of a release that does neither;
+//   - all who are registered have acknowledged, and PUBLISH has reached nobody else: such may be of a release that does neither
+//     register nor acknowledge. (PUBSUB NUMSUB of the private channels tells how many of those reached are who;)
 //   - a Bound has passed since this instance registered here. The registry may have been lost then, with others who serve until
 //     then, or be that of a replica that lacked some: this instance's own word in it, random and written then, vouches for all
 //     that came after;
@@ -56,8 +57,8 @@
 //   - the server is the one of the last heartbeat and takes writes: the script that asks looks as a heartbeat does.
 //
 // Otherwise it answers when a Bound has passed since the call. Who has not acknowledged by then is marked as gone in the registry,
-// and nobody waits for it any more once the mark is a Bound old, unless a heartbeat of its own has replaced it. An instance that
-// closes takes itself out. A registry of which most has crashed begins anew with the 10,000th, which is as if it was lost.
+// and nobody waits for it any more once the mark is a Bound old, unless a heartbeat of its own has replaced it. The mark stays
+// until Redis has given up its connection, too. An instance that closes takes itself out. A registry of which most has crashed begins anew with the 10,000th, which is as if it was lost.
 //
 // Acknowledgements wait in a bounded queue to be sent, and are dropped where it is full, which costs whoever asked its Bound.
 //

@@ -283,6 +283,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("tandem/1 all 5:shell,")
 	f.Add("tandem/1 beat 2:xx,")
 	f.Add("tandem/1 wake 1:c,2:42,6:filled,")
+	f.Add("tandem/1 ask 16:0123456789abcdef,2:tt,")
+	f.Add("tandem/1 ack 16:0123456789abcdef,2:tt,")
 	f.Fuzz(func(t *testing.T, s string) {
 		m, err := Parse(s)
 		if err != nil {
@@ -300,5 +302,6 @@ func FuzzParse(f *testing.F) {
 			require.LessOrEqual(t, len(name), maxNameBytes)
 		}
 		require.Equal(t, m.Op == Invalidate || m.Op == Wake, len(m.Keys) > 0)
+		require.True(t, (m.Op != Ask && m.Op != Ack) || (len(m.Sender) == idBytes && !strings.ContainsAny(m.Sender, ": *")))
 	})
 }

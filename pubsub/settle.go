@@ -71,12 +71,12 @@ func (q *questions) acknowledged(token, id string) {
 	}
 }
 
-// all reports whether everybody has acknowledged: those who are registered, and as many as were reached.
+// all reports whether everybody has acknowledged.
 func (q *questions) all(one *question, a answer) bool {
 	q.mu.Lock()
 	n := len(one.acked)
 	q.mu.Unlock()
-	return n >= len(a.instances) && int64(n) >= a.reached && len(q.missing(one, a)) == 0
+	return a.strangers <= 0 && n >= len(a.instances) && len(q.missing(one, a)) == 0
 }
 
 // missing returns those who are registered and have not acknowledged.
@@ -97,7 +97,7 @@ type registered struct{ id, word string }
 
 // answer is what ask.lua has found.
 type answer struct {
-	reached   int64
+	strangers int64 // how many have heard the question who are not in the registry, and so do not acknowledge
 	instances []registered
 	rest      int64 // by mono: when nobody else has a proof that counts
 }
@@ -152,7 +152,8 @@ func (b *Bus) ask(ctx context.Context, t Topic, token string, timeout time.Durat
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	raw, err := askScript.Run(ctx, b.client, []string{b.probe, t.Registry},
-		t.Channel, Message{Op: Ask, Sender: b.id, Token: token}.Encode(), b.id, own.word, server, t.Bound.Milliseconds()).Slice()
+		t.Channel, Message{Op: Ask, Sender: b.id, Token: token}.Encode(), b.id, own.word, server, t.Bound.Milliseconds(),
+		inboxPrefix, b.inboxSuffix()).Slice()
 	if err != nil || len(raw) == 0 {
 		return answer{}, false
 	}
@@ -171,12 +172,12 @@ func (b *Bus) ask(ctx context.Context, t Topic, token string, timeout time.Durat
 
 func parseAnswer(raw []any) (answer, error) {
 	var a answer
-	var okReached, okRest bool
+	var okStrangers, okRest bool
 	if len(raw)%2 == 0 {
-		a.reached, okReached = raw[0].(int64)
+		a.strangers, okStrangers = raw[0].(int64)
 		a.rest, okRest = raw[1].(int64)
 	}
-	if !okReached || !okRest {
+	if !okStrangers || !okRest {
 		return answer{}, fmt.Errorf("ask.lua answered %d values, %T first", len(raw), raw[0])
 	}
 	for i := 2; i < len(raw); i += 2 {

@@ -190,7 +190,9 @@ func TestSteadyHeartbeatsOfABus(t *testing.T) {
 	require.Greater(t, f.rdb.PTTL(f.ctx(), key).Val(), 50*time.Minute)
 }
 
-func steadyHash() string {
-	sum := sha1.Sum([]byte(steadySource))
+func steadyHash() string { return hashOf(steadySource) }
+
+func hashOf(source string) string {
+	sum := sha1.Sum([]byte(source))
 	return hex.EncodeToString(sum[:])
 }

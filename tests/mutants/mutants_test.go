@@ -255,8 +255,8 @@ var mutants = []mutant{
 	{
 		name: "bus: the proof is timed at receipt",
 		file: "pubsub/receive.go",
-		old:  "			b.prove(at)\n",
-		new:  "			b.prove(at + 1<<40)\n",
+		old:  "			b.prove(at, joined)\n",
+		new:  "			b.prove(at+1<<40, joined)\n",
 		pkg:  "./pubsub", run: "TestProofIsTimedWhenTheHeartbeatWasSent",
 	},
 	{
