@@ -433,6 +433,14 @@ var registrySpecs = []beatSpec{
 		require.NoError(f, f.rdb.HSet(f.ctx(), key, "you", "v").Err())
 		heard := f.listen()
 		require.Empty(f, f.askFor(key, "another word"))
+		if server := f.server; server != "" {
+			f.server = "0" + server[1:]
+			if server[0] == '0' {
+				f.server = "1" + server[1:]
+			}
+			require.Empty(f, f.askFor(key, "w"), "another server")
+			f.server = server
+		}
 		require.Empty(f, heard(), "and nobody is asked")
 		heard = f.listen()
 		raw := f.askFor(key, "w")

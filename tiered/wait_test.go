@@ -245,3 +245,23 @@ func TestInvalidateAndWaitOfOddKeys(t *testing.T) {
 		o.nobodyHasOld(2)
 	})
 }
+
+// One that is closing takes itself out of the registry. From then on nobody asks it, so it must not serve.
+func TestNothingIsServedAfterResigning(t *testing.T) {
+	inOffice(t, 2, func(o *office) {
+		o.nobodyHasOld(2)
+		o.Delay(1, 10*time.Millisecond) // so that it can be seen closing
+		closed := make(chan error, 1)
+		go func() { closed <- o.Cache(1).Close() }()
+		id := o.Client(0).HKeys(o.Context(), "tandem:{tieredtest}:instances").Val()
+		require.Len(o, id, 2)
+		for len(id) == 2 {
+			time.Sleep(time.Millisecond)
+			id = o.Client(0).HKeys(o.Context(), "tandem:{tieredtest}:instances").Val()
+		}
+		require.Empty(o, closed, "its connections are still there")
+		_, err := o.Cache(1).Get(o.Context(), "alice")
+		require.ErrorIs(o, err, tiered.ErrClosed)
+		require.NoError(o, <-closed)
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -393,7 +394,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 	}
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	for _, m := range mutants {
+	for _, m := range slices.Concat(mutants, acknowledgements) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			overlay := write(t, root, m)
@@ -409,7 +410,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 // The texts must be there also where the mutants do not run.
 func TestEveryMutantAppliesOnce(t *testing.T) {
 	t.Parallel()
-	for _, m := range mutants {
+	for _, m := range slices.Concat(mutants, acknowledgements) {
 		source, err := os.ReadFile(filepath.Join("../..", m.file))
 		require.NoError(t, err)
 		require.Equal(t, 1, strings.Count(string(source), m.old), "%s: its text in %s", m.name, m.file)
