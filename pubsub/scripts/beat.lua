@@ -84,13 +84,13 @@ for i = 2, topics + 1 do
   out[4 + i] = stored
 end
 -- Before the message, so that whoever has proof is registered. A full Redis does not refuse it: a script that has written, as
--- the DEL above, may go on to. A registry of more than 10,000, of whom most must have died, begins anew: see ask.lua.
+-- the DEL above, may go on to. A registry of 2,000, most of whom must have died, begins anew, as ask.lua reads all of it.
 for i = topics + 2, #KEYS do
   local held = redis.pcall('HGET', KEYS[i], ARGV[topics + 11])
   if type(held) == 'table' then redis.call('DEL', KEYS[i]) end
   local there = held and held == ARGV[i + 11]
   if not there then
-    if redis.call('HLEN', KEYS[i]) >= 10000 then redis.call('UNLINK', KEYS[i]) end
+    if redis.call('HLEN', KEYS[i]) >= 2000 then redis.call('UNLINK', KEYS[i]) end
     redis.call('HSET', KEYS[i], ARGV[topics + 11], ARGV[topics + 12])
   end
   redis.call('PEXPIRE', KEYS[i], ARGV[4])
