@@ -105,7 +105,7 @@ type answer struct {
 // Settle returns nil when what was published on a topic's channel before the call has been applied by every instance that
 // listens to it, or can have, in the words of Topic, no proof any more: when all have acknowledged, or after t.Bound. It
 // returns ctx's error, or ErrClosed, if that comes first. t is as it was given to Join on this bus; without a Registry it
-// waits for the Bound. Redis is waited for for timeout at most.
+// waits for the Bound. It waits for Redis for timeout at most.
 //
 // Who counts: see the package's documentation.
 func (b *Bus) Settle(ctx context.Context, t Topic, timeout time.Duration) error {
