@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -263,6 +264,8 @@ func TestAnAcknowledgementFollowsWhatWasPublishedBefore(t *testing.T) {
 		all := settlers(t, 2)
 		asker, slow := all[0], all[1]
 		gate := make(chan struct{})
+		letGo := sync.OnceFunc(func() { close(gate) })
+		defer letGo()
 		slow.mu.Lock()
 		slow.on = func(e event) {
 			if e.what == "message" {
@@ -274,7 +277,7 @@ func TestAnAcknowledgementFollowsWhatWasPublishedBefore(t *testing.T) {
 		settled := asker.settleAsync()
 		synctest.Wait()
 		require.Empty(t, settled)
-		close(gate)
+		letGo()
 		require.Zero(t, <-settled)
 		require.Equal(t, []string{"k"}, slow.keys())
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -135,6 +136,79 @@ func TestInvalidateAndWaitAfterARestart(t *testing.T) {
 		require.Equal(t, v.Version, get(t, c, "k"))
 	}
 	early(t, f[0])
+}
+
+// The replica that is promoted does not know of an instance that registered late, and that one does not know yet that it was.
+func TestInvalidateAndWaitAfterAFailover(t *testing.T) {
+	const bound = 500 * time.Millisecond
+	p, s := newPair(t), newSource(0)
+	quick := func(o *tiered.Options[Value]) { o.MaxStaleness = bound }
+	f := []*tiered.Cache[Value]{p.instance(s, quick, acknowledge), p.instance(s, quick, acknowledge)}
+	p.settled()
+	p.cut()
+	f = append(f, p.instance(s, quick, acknowledge))
+	for _, c := range f {
+		get(t, c, "k")
+	}
+	p.failOver()
+	failed := time.Now()
+	v := s.write("k")
+	eventually(t, "confirmed", func() bool {
+		err := f[0].InvalidateAndWait(soon(t), "k")
+		if err != nil {
+			require.ErrorIs(t, err, tiered.ErrPending)
+		}
+		return err == nil
+	})
+	took := time.Since(failed)
+	for i, c := range f {
+		require.Equal(t, v.Version, get(t, c, "k"), "instance %d", i)
+	}
+	t.Logf("%v after the master was lost, with a bound of %v", took, bound)
+	require.GreaterOrEqual(t, took, bound)
+	early(t, f[0])
+}
+
+// 64 at once, from all instances.
+func TestInvalidateAndWaitManyAtOnce(t *testing.T) {
+	srv, s := startRedis(t), newSource(0)
+	f := fleet(t, 3, srv, s, acknowledge)
+	early(t, f[0])
+	early(t, f[1])
+	early(t, f[2])
+	const each, callers = 20, 64
+	var mu sync.Mutex
+	var took []time.Duration
+	var all sync.WaitGroup
+	for n := range callers {
+		all.Go(func() {
+			key := fmt.Sprint("revoked:", n)
+			for range each {
+				v := s.write(key)
+				began := time.Now()
+				if err := f[n%3].InvalidateAndWait(soon(t), key); err != nil {
+					t.Errorf("%s: %v", key, err)
+				}
+				d := time.Since(began)
+				for i, c := range f {
+					if got, err := c.Get(t.Context(), key); err != nil || got.Version != v.Version {
+						t.Errorf("instance %d: %s is at %d and not %d: %v", i, key, got.Version, v.Version, err)
+					}
+				}
+				mu.Lock()
+				took = append(took, d)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	whole := 0
+	for _, d := range took {
+		if d >= tiered.DefaultMaxStaleness {
+			whole++
+		}
+	}
+	t.Logf("%d callers on %d instances: p50 %v p99 %v; for the bound: %d of %d", callers, len(f), quantile(took, 0.5), quantile(took, 0.99), whole, len(took))
 }
 
 // 2,000 processes have crashed without a word: the work is bounded, and once they are known to be gone it is nothing.
