@@ -56,9 +56,9 @@
 //   - a Bound has passed since somebody was given up, see Bus.mark;
 //   - the server is the one of the last heartbeat and takes writes: the script that asks looks as a heartbeat does.
 //
-// Otherwise it answers when a Bound has passed since the call. Who has not acknowledged by then is marked as gone in the registry,
-// and nobody waits for it any more once the mark is a Bound old, unless a heartbeat of its own has replaced it. The mark stays
-// until Redis has given up its connection, too. An instance that closes takes itself out. A registry begins anew with the
+// Otherwise it answers when a Bound has passed since the call. Who has not acknowledged after an eighth of that is marked as gone
+// in the registry, and nobody waits for it any more once the mark is a Bound old, unless a heartbeat of its own has replaced it. The
+// mark stays until Redis has given up its connection, too. An instance that closes takes itself out. A registry begins anew with the
 // 2,000th, as most of them must have crashed, and that is as if it was lost.
 //
 // Acknowledgements wait in a bounded queue to be sent, and are dropped where it is full, which costs whoever asked its Bound.

@@ -23,6 +23,9 @@ var (
 const (
 	// settleMargin is added to bounds: clocks of two machines do not run quite alike, and Redis' time has milliseconds.
 	settleMargin = 2 * time.Millisecond
+	// latePart is the part of a Bound after which those who have not acknowledged are marked. Early, so that one who has crashed
+	// holds up further calls for little longer than this one; to one who lives it is a heartbeat that registers it again.
+	latePart = 8
 	// maxMarks is how many instances one script marks.
 	maxMarks = 500
 )
@@ -111,6 +114,8 @@ type answer struct {
 func (b *Bus) Settle(ctx context.Context, t Topic, timeout time.Duration) error {
 	bound := time.NewTimer(t.Bound + settleMargin)
 	defer bound.Stop()
+	late := time.NewTimer(t.Bound / latePart)
+	defer late.Stop()
 	q := b.questions.begin()
 	defer b.questions.end(q)
 	a, asked := b.ask(ctx, t, q.token, min(timeout, t.Bound))
@@ -129,8 +134,9 @@ func (b *Bus) Settle(ctx context.Context, t Topic, timeout time.Duration) error 
 		case <-q.news:
 		case <-rest:
 			return nil
-		case <-bound.C:
+		case <-late.C:
 			b.mark(t.Registry, b.questions.missing(q, a))
+		case <-bound.C:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -195,11 +201,10 @@ func parseAnswer(raw []any) (answer, error) {
 //
 // It must say when, and not just take them out of the registry:
 //
-//  1. X is registered and does not hear: Redis has given up its subscription. Settle begins to wait for it;
-//  2. X subscribes anew, and a heartbeat, which finds it registered, is proof at time p;
-//  3. the bound of Settle has passed, and X is taken out. Its next heartbeat would register it again, but before that
-//  4. its subscription is lost once more, unnoticed, something is invalidated, and somebody calls Settle: the registry does
-//     not have X, which serves what it holds until p + Bound.
+//  1. X has proof at time p, and Redis gives up its subscription, which X does not hear of;
+//  2. Settle waits for X in vain, and X is taken out. Its next heartbeat would register it again, but before that
+//  3. something is invalidated, and somebody calls Settle, who does not find X in the registry;
+//  4. X serves what it holds until p + Bound.
 //
 // With the time of the mark, which is after p, that call waits until it is a Bound old.
 func (b *Bus) mark(registry string, missing []registered) {
