@@ -15,7 +15,6 @@ import (
 // beatLoop sends one heartbeat after the other until Close. There is never more than one on its way, so their reports are
 // in the order in which Redis ran them.
 func (b *Bus) beatLoop() {
-	defer b.done.Done()
 	var retry backoff
 	for b.ctx.Err() == nil {
 		interval := b.interval()
@@ -39,11 +38,13 @@ func (b *Bus) beatLoop() {
 //
 // Connections are closed before the report: a member that believes the report must not read from the server before.
 func (b *Bus) beat(wait time.Duration) error {
-	members := b.members()
+	<-b.beating
+	defer func() { b.beating <- struct{}{} }()
+	members, joined := b.members()
 	token := newID(16)
 	report := BeatReport{Sent: mono.Now()}
 	since := time.Duration(report.Sent - b.history.sent).Milliseconds()
-	b.sent.add(token, report.Sent)
+	b.sent.add(token, report.Sent, joined)
 	ctx, cancel := context.WithTimeout(b.ctx, wait)
 	defer cancel()
 	reply, found, err := b.steadyBeat(ctx, members, token)
@@ -53,6 +54,7 @@ func (b *Bus) beat(wait time.Duration) error {
 	report.Received = mono.Now()
 	report.Err, report.RedisNow = err, reply.now
 	report.Moved = b.follow(report.Sent, reply.server, reply.same, err)
+	b.registers.note(reply, report)
 	b.tell(members, report, reply.versions)
 	if err == nil {
 		b.settle(reply.server.id)
@@ -63,11 +65,14 @@ func (b *Bus) beat(wait time.Duration) error {
 // fullBeat sends a heartbeat by beat.lua, which finds out everything.
 func (b *Bus) fullBeat(ctx context.Context, members []*member, token string, since int64) (beatReply, error) {
 	b.steady.forget()
-	raw, err := beatScript.Run(ctx, b.client, b.beatKeys(members), b.beatArgs(members, token, since)...).Slice()
+	keys := registriesOf(members)
+	word := newID(8)
+	raw, err := beatScript.Run(ctx, b.client, b.beatKeys(members, keys), b.beatArgs(members, keys, token, word, since)...).Slice()
 	if err != nil {
 		return beatReply{}, err
 	}
-	reply, err := parseBeat(raw, len(members))
+	reply, err := parseBeat(raw, len(members), keys)
+	reply.word = word
 	if err == nil {
 		b.steady.learn(members, reply.stored)
 	}
@@ -89,26 +94,34 @@ func (b *Bus) tell(members []*member, report BeatReport, versions []version) {
 	}
 }
 
-func (b *Bus) beatKeys(members []*member) []string {
-	keys := make([]string, 1, 1+len(members))
+func (b *Bus) beatKeys(members []*member, registries []string) []string {
+	keys := make([]string, 1, 1+len(members)+len(registries))
 	keys[0] = b.probe
 	for _, m := range members {
 		keys = append(keys, m.VersionKey)
 	}
-	return keys
+	return append(keys, registries...)
 }
 
-func (b *Bus) beatArgs(members []*member, token string, since int64) []any {
+func (b *Bus) beatArgs(members []*member, registries []string, token, word string, since int64) []any {
 	ttl := time.Duration(0)
 	for _, m := range members {
 		ttl = max(ttl, m.VersionTTL)
 	}
-	args := make([]any, 0, 9+len(members))
+	args := make([]any, 0, 12+len(members)+len(registries))
 	args = append(args,
 		b.inbox, Message{Op: Beat, Token: token}.Encode(), newID(8), ttl.Milliseconds(),
-		b.history.server.id, b.history.server.offset, b.history.server.run, since, Message{Op: All, Sender: b.id}.Encode())
+		b.history.server.id, b.history.server.offset, b.history.server.run, since, Message{Op: All, Sender: b.id}.Encode(),
+		len(members))
 	for _, m := range members {
 		args = append(args, m.Channel)
+	}
+	if len(registries) > 0 {
+		args = append(args, b.id, word)
+	}
+	for _, key := range registries {
+		r, _ := b.registers.find(key)
+		args = append(args, r.word)
 	}
 	return args
 }
@@ -120,6 +133,9 @@ type beatReply struct {
 	same     bool     // the process is the one of the heartbeat before, though its replication id is new
 	stored   []string // what the version keys hold
 	versions []version
+	// entered are the registries into which the heartbeat has written word, as the instance was not there.
+	entered []string
+	word    string
 }
 
 type version struct {
@@ -134,9 +150,9 @@ const (
 	versionLen = 16
 )
 
-func parseBeat(raw []any, members int) (beatReply, error) {
-	if len(raw) != beatHead+members {
-		return beatReply{}, fmt.Errorf("beat.lua answered %d values, want %d", len(raw), beatHead+members)
+func parseBeat(raw []any, members int, registries []string) (beatReply, error) {
+	if want := beatHead + members + len(registries); len(raw) != want {
+		return beatReply{}, fmt.Errorf("beat.lua answered %d values, want %d", len(raw), want)
 	}
 	now, okNow := raw[0].(int64)
 	id, okID := raw[1].(string)
@@ -147,7 +163,16 @@ func parseBeat(raw []any, members int) (beatReply, error) {
 		return beatReply{}, fmt.Errorf("beat.lua answered %T, %T, %T, %T and %T", raw[0], raw[1], raw[2], raw[3], raw[4])
 	}
 	reply := beatReply{now: now, server: origin{id: id, offset: offset, run: run}, same: same == 1}
-	for _, one := range raw[beatHead:] {
+	for i, key := range registries {
+		there, ok := raw[beatHead+members+i].(int64)
+		if !ok {
+			return beatReply{}, fmt.Errorf("beat.lua answered %T for a registry", raw[beatHead+members+i])
+		}
+		if there == 0 {
+			reply.entered = append(reply.entered, key)
+		}
+	}
+	for _, one := range raw[beatHead : beatHead+members] {
 		stored, ok := one.(string)
 		if !ok {
 			return beatReply{}, fmt.Errorf("beat.lua answered %T for a version", one)
@@ -175,14 +200,14 @@ func (r *beatReply) parseVersions() error {
 	return nil
 }
 
-func (b *Bus) members() []*member {
+// members returns those of now, and how many had joined by now.
+func (b *Bus) members() (all []*member, joined uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var out []*member
 	for _, c := range b.channels {
-		out = append(out, c.members...)
+		all = append(all, c.members...)
 	}
-	return out
+	return all, b.joins
 }
 
 // sentBeats remembers when the last heartbeats were sent. The token is what makes a heartbeat's return a proof: it cannot
@@ -190,26 +215,27 @@ func (b *Bus) members() []*member {
 type sentBeats struct {
 	mu   sync.Mutex
 	last [8]struct {
-		token string
-		at    int64
+		token  string
+		at     int64
+		joined uint64
 	}
 	next int
 }
 
-func (s *sentBeats) add(token string, at int64) {
+func (s *sentBeats) add(token string, at int64, joined uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last[s.next].token, s.last[s.next].at = token, at
+	s.last[s.next].token, s.last[s.next].at, s.last[s.next].joined = token, at, joined
 	s.next = (s.next + 1) % len(s.last)
 }
 
-func (s *sentBeats) find(token string) (int64, bool) {
+func (s *sentBeats) find(token string) (at int64, joined uint64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, beat := range s.last {
 		if beat.token == token && token != "" {
-			return beat.at, true
+			return beat.at, beat.joined, true
 		}
 	}
-	return 0, false
+	return 0, 0, false
 }

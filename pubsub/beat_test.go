@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,13 +50,13 @@ func (f *beatFixture) run(random string, ttl time.Duration, versions ...string) 
 // runAfter runs the script for an instance whose last heartbeat was at before.
 func (f *beatFixture) runAfter(before origin, random string, ttl time.Duration, versions ...string) beatReply {
 	f.Helper()
-	args := []any{f.inbox, "message", random, ttl.Milliseconds(), before.id, before.offset, before.run, f.since(), "all"}
+	args := []any{f.inbox, "message", random, ttl.Milliseconds(), before.id, before.offset, before.run, f.since(), "all", len(versions)}
 	for _, key := range versions {
 		args = append(args, f.channel(key))
 	}
 	raw, err := beatScript.Run(f.ctx(), f.rdb, append([]string{f.probe}, versions...), args...).Slice()
 	require.NoError(f, err)
-	reply, err := parseBeat(raw, len(versions))
+	reply, err := parseBeat(raw, len(versions), nil)
 	require.NoError(f, err)
 	for i, v := range reply.versions {
 		reply.versions[i].kept = made
@@ -123,10 +124,12 @@ func (f *beatFixture) listen() (heard func() []string) {
 	}
 }
 
-var beatSpecs = []struct {
+type beatSpec struct {
 	name string
 	test func(f *beatFixture)
-}{
+}
+
+var beatSpecs = []beatSpec{
 	{"tells the time and publishes the message once", func(f *beatFixture) {
 		heard := f.listen()
 		for range 3 {
@@ -212,7 +215,7 @@ var beatSpecs = []struct {
 		for i := range 50 {
 			text := fmt.Sprint(i)
 			want = append(want, text)
-			require.NoError(f, beatScript.Run(f.ctx(), f.rdb, []string{f.probe}, f.inbox, text, "r", 1000, "", 0, "", 0, "all").Err())
+			require.NoError(f, beatScript.Run(f.ctx(), f.rdb, []string{f.probe}, f.inbox, text, "r", 1000, "", 0, "", 0, "all", 0).Err())
 		}
 		require.Equal(f, want, heard())
 	}},
@@ -241,7 +244,7 @@ func TestBeatScript(t *testing.T) {
 			t.Cleanup(func() { _ = rdb.Close() })
 			info, _ := rdb.Info(t.Context(), "replication").Result() // a miniredis does not tell
 			server, _ := lineage.Parse(info)
-			for _, spec := range beatSpecs {
+			for _, spec := range slices.Concat(beatSpecs, registrySpecs) {
 				t.Run(spec.name, func(t *testing.T) {
 					t.Parallel()
 					id := newID(8)

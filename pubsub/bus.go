@@ -42,6 +42,7 @@ type Bus struct {
 	client redis.UniversalClient
 	logger *quiet.Logger
 	id     string
+	db     string
 	inbox  string
 	probe  string // the heartbeat's key, which never exists
 
@@ -59,6 +60,11 @@ type Bus struct {
 	history     history // beatLoop's
 	steady      steady  // beatLoop's
 
+	beating   chan struct{} // holds a word while no heartbeat is on its way
+	registers registers
+	questions questions
+	acks      chan Message // to be sent
+
 	// mu guards what follows, and is held while a member's Handler runs: so a member that joins is told of the session
 	// either by Join or by the receiver, never by both or by neither.
 	mu       sync.Mutex
@@ -67,6 +73,7 @@ type Bus struct {
 	channels map[string]*channel
 	current  *subscription // nil while there is no connection
 	sessions uint64
+	joins    uint64 // how many have joined
 }
 
 // channel is a Redis channel with the members that listen to it.
@@ -80,7 +87,8 @@ type channel struct {
 
 type member struct {
 	Topic
-	left bool
+	left  bool
+	place uint64 // among all who have joined, from 1
 }
 
 // Options are what a Bus is made with.
@@ -98,24 +106,37 @@ type Options struct {
 // New returns a bus on client, which stays the caller's and must be one of its own: see internal/redisclient for why. The
 // bus connects when the first member joins.
 func New(client redis.UniversalClient, opts Options) *Bus {
-	id := newID(8)
+	id := newID(idBytes / 2)
 	if opts.Redial == nil {
 		opts.Redial = func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Bus{
+	b := &Bus{
 		client:   client,
 		logger:   quiet.New(opts.Logger, time.Minute),
 		id:       id,
-		inbox:    "tandem:inst:" + id + ":" + strconv.Itoa(opts.DB),
+		db:       strconv.Itoa(opts.DB),
 		probe:    "tandem:probe:" + id,
 		redial:   opts.Redial,
 		kick:     make(chan struct{}, 1),
 		ctx:      ctx,
 		cancel:   cancel,
 		channels: make(map[string]*channel),
+		beating:  make(chan struct{}, 1),
+		acks:     make(chan Message, maxAcks),
 	}
+	b.beating <- struct{}{}
+	b.inbox = b.inboxOf(id)
+	return b
 }
+
+// inboxOf is the private channel of the bus with this id.
+func (b *Bus) inboxOf(id string) string { return inboxPrefix + id + b.inboxSuffix() }
+
+const inboxPrefix = "tandem:inst:"
+
+// inboxSuffix is the logical database, which Redis' channels ignore.
+func (b *Bus) inboxSuffix() string { return ":" + b.db }
 
 func newID(n int) string {
 	b := make([]byte, n)
@@ -140,7 +161,8 @@ func (b *Bus) Join(t Topic) (leave func(), err error) {
 	if b.closed {
 		return nil, ErrClosed
 	}
-	m := &member{Topic: t}
+	b.joins++
+	m := &member{Topic: t, place: b.joins}
 	c := b.channels[t.Channel]
 	if c == nil {
 		c = &channel{}
@@ -151,9 +173,9 @@ func (b *Bus) Join(t Topic) (leave func(), err error) {
 	switch {
 	case !b.started:
 		b.started = true
-		b.done.Add(2)
-		go b.receiveLoop()
-		go b.beatLoop()
+		b.done.Go(b.receiveLoop)
+		b.done.Go(b.beatLoop)
+		b.done.Go(b.ackLoop)
 	case c.confirmed:
 		m.Handler.Begin()
 	case b.current != nil && len(c.members) == 1:

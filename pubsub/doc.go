@@ -34,6 +34,35 @@
 // ([Options].Redial). Members hear of a new server before [Bus.Server] names it, and connections for reading are to be
 // used only while they lead to the server that it names.
 //
+// # Acknowledgements
+//
+// [Bus.Settle] waits until every instance has applied what was published, or has no proof any more. Whom it has to wait for
+// Redis cannot tell by itself:
+//
+//  1. X has proof at time p, and Redis gives up its subscription (CLIENT KILL, an output buffer that is full). X's side of the
+//     connection does not hear of it, as with a dead link;
+//  2. somebody invalidates; PUBLISH counts everybody but X, and they all acknowledge;
+//  3. X serves what it holds until p + Bound.
+//
+// So instances register. A topic's Registry is a HASH of their ids, and each heartbeat's script verifies, before it publishes the
+// message that becomes a proof, that its instance is there, or writes it. A member with a Registry must serve nothing without
+// proof. Then whoever serves anything was registered at some time within the Bound before, and Settle answers early when
+//
+//   - all who are registered have acknowledged, and PUBLISH has reached nobody else: such may be of a release that does neither
+//     register nor acknowledge. (PUBSUB NUMSUB of the private channels tells how many of those reached are who;)
+//   - a Bound has passed since this instance registered here. The registry may have been lost then, with others who serve until
+//     then, or be that of a replica that lacked some: this instance's own word in it, random and written then, vouches for all
+//     that came after;
+//   - a Bound has passed since somebody was given up, see Bus.mark;
+//   - the server is the one of the last heartbeat and takes writes: the script that asks looks as a heartbeat does.
+//
+// Otherwise it answers when a Bound has passed since the call. Who has not acknowledged after an eighth of that is marked as gone
+// in the registry, and nobody waits for it any more once the mark is a Bound old, unless a heartbeat of its own has replaced it. The
+// mark stays until Redis has given up its connection, too. An instance that closes takes itself out. A registry begins anew with the
+// 2,000th, as most of them must have crashed, and that is as if it was lost.
+//
+// Acknowledgements wait in a bounded queue to be sent, and are dropped where it is full, which costs whoever asked its Bound.
+//
 // # Wire format
 //
 // A message is the text "tandem/1", a space, an operation, a space, and fields as netstrings (length in decimal, a colon,
@@ -43,6 +72,8 @@
 //	tandem/1 all 5:shell,               every entry of this cache has changed
 //	tandem/1 beat 32:<token>,           private channel: a heartbeat
 //	tandem/1 wake 17:<channel>,2:42,6:filled,   private channel: the load of key 42 is over ("filled" or "failed")
+//	tandem/1 ask 16:<id>,32:<token>,    who has applied everything before this is to acknowledge it to that instance
+//	tandem/1 ack 16:<id>,32:<token>,    private channel: that instance has
 //
 // The first field of inv and all is the sender's id, and what [Sender] adds to it for metrics and traces.
 //

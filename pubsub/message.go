@@ -17,6 +17,7 @@ const (
 
 	header       = "tandem/1 "
 	maxNameBytes = 256 // sender, token, channel, outcome
+	idBytes      = 16  // of an instance's name
 	keyOverhead  = 8   // of a key in a message, at most
 )
 
@@ -26,12 +27,14 @@ var ErrMessage = errors.New("unreadable message")
 // Op is what a message says.
 type Op string
 
-// The operations. Invalidate and All travel on a topic's channel, Beat and Wake on an instance's private one.
+// The operations. Invalidate, All and Ask travel on a topic's channel, Beat, Wake and Ack on an instance's private one.
 const (
 	Invalidate Op = "inv"  // Sender, Keys
 	All        Op = "all"  // Sender
 	Beat       Op = "beat" // Token
 	Wake       Op = "wake" // Channel, Keys (one), Outcome
+	Ask        Op = "ask"  // Sender, Token
+	Ack        Op = "ack"  // Sender, Token
 )
 
 // The outcomes of a Wake.
@@ -43,9 +46,9 @@ const (
 // Message is one message. Which fields are used depends on Op.
 type Message struct {
 	Op      Op
-	Sender  string   // who tells, for logs alone: no receiver skips its own messages
+	Sender  string   // who tells, for logs alone: no receiver skips its own messages; of an Ask and an Ack the bus' ID
 	Keys    []string // what has changed
-	Token   string   // the heartbeat's
+	Token   string   // the heartbeat's, or the question's
 	Channel string   // the topic that a Wake is for
 	Outcome string   // Filled or Failed
 }
@@ -69,6 +72,9 @@ func (m Message) Encode() []byte {
 		b = field(b, m.Channel)
 		b = field(b, m.Keys[0])
 		b = field(b, m.Outcome)
+	case Ask, Ack:
+		b = field(b, m.Sender)
+		b = field(b, m.Token)
 	}
 	return b
 }
@@ -142,6 +148,8 @@ func Parse(s string) (Message, error) {
 		err = fields(rest, &m.Token)
 	case Wake:
 		err = m.parseWake(rest)
+	case Ask, Ack:
+		err = m.parseAsk(rest)
 	default:
 		err = fmt.Errorf("%w: unknown operation %.16q", ErrMessage, op)
 	}
@@ -193,6 +201,20 @@ func (m *Message) parseWake(rest string) error {
 	m.Keys = []string{key}
 	return nil
 }
+
+// parseAsk reads an Ask or an Ack. Who asks is answered on a channel that is named after it, so it has to be an id.
+func (m *Message) parseAsk(rest string) error {
+	if err := fields(rest, &m.Sender, &m.Token); err != nil {
+		return err
+	}
+	if !isID(m.Sender) || m.Token == "" {
+		return fmt.Errorf("%w: %s of %.32q with token %.32q", ErrMessage, m.Op, m.Sender, m.Token)
+	}
+	return nil
+}
+
+// isID reports whether s is what ID returns.
+func isID(s string) bool { return len(s) == idBytes && strings.Trim(s, "0123456789abcdef") == "" }
 
 // fields reads exactly these fields.
 func fields(rest string, into ...*string) error {

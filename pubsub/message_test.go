@@ -46,6 +46,8 @@ func TestMessagesRoundTrip(t *testing.T) {
 		"beat, no token":   {Message{Op: Beat}, "tandem/1 beat 0:,"},
 		"wake":             {Message{Op: Wake, Channel: "tandem:{u}:bus:0", Keys: []string{"42"}, Outcome: Filled}, "tandem/1 wake 16:tandem:{u}:bus:0,2:42,6:filled,"},
 		"wake, failed":     {Message{Op: Wake, Channel: "c", Keys: []string{"42"}, Outcome: Failed}, "tandem/1 wake 1:c,2:42,6:failed,"},
+		"ask":              {Message{Op: Ask, Sender: "0123456789abcdef", Token: "t"}, "tandem/1 ask 16:0123456789abcdef,1:t,"},
+		"ack":              {Message{Op: Ack, Sender: "0123456789abcdef", Token: "t"}, "tandem/1 ack 16:0123456789abcdef,1:t,"},
 		"wake, no channel": {Message{Op: Wake, Keys: []string{strings.Repeat("k", MaxKeyBytes)}, Outcome: Failed}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,6 +117,14 @@ func TestParseRefusesWhatIsNoMessage(t *testing.T) {
 		"tandem/1 beat ":                                               "not a netstring",
 		"tandem/1 beat 1:t,1:t,":                                       "after the last field",
 		"tandem/1 beat " + name(over):                                  "more than 256 bytes",
+		"tandem/1 ask 16:0123456789abcdef,":                            "not a netstring",
+		"tandem/1 ask 16:0123456789abcdef,0:,":                         "token",
+		"tandem/1 ask 16:0123456789abcdef,1:t,1:t,":                    "after the last field",
+		"tandem/1 ask 16:0123456789abcdeF,1:t,":                        "token",
+		"tandem/1 ask 15:0123456789abcde,1:t,":                         "token",
+		"tandem/1 ask 17:0123456789abcdef0,1:t,":                       "token",
+		"tandem/1 ask 16:0123456789abcdef," + name(over):               "more than 256 bytes",
+		"tandem/1 ack 1:x,1:t,":                                        "token",
 		"tandem/1 wake 1:c,1:k,":                                       "not a netstring",
 		"tandem/1 wake 1:c,":                                           "not a netstring",
 		"tandem/1 wake ":                                               "not a netstring",
@@ -273,6 +283,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("tandem/1 all 5:shell,")
 	f.Add("tandem/1 beat 2:xx,")
 	f.Add("tandem/1 wake 1:c,2:42,6:filled,")
+	f.Add("tandem/1 ask 16:0123456789abcdef,2:tt,")
+	f.Add("tandem/1 ack 16:0123456789abcdef,2:tt,")
 	f.Fuzz(func(t *testing.T, s string) {
 		m, err := Parse(s)
 		if err != nil {
@@ -290,5 +302,6 @@ func FuzzParse(f *testing.F) {
 			require.LessOrEqual(t, len(name), maxNameBytes)
 		}
 		require.Equal(t, m.Op == Invalidate || m.Op == Wake, len(m.Keys) > 0)
+		require.True(t, (m.Op != Ask && m.Op != Ack) || (len(m.Sender) == idBytes && !strings.ContainsAny(m.Sender, ": *")))
 	})
 }

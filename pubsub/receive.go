@@ -43,7 +43,6 @@ type request struct {
 
 // receiveLoop keeps a subscription until Close: connect, receive until the first doubt, tell the members, connect again.
 func (b *Bus) receiveLoop() {
-	defer b.done.Done()
 	var retry backoff
 	for b.ctx.Err() == nil {
 		began := time.Now()
@@ -257,6 +256,10 @@ func (b *Bus) applyTopic(name, payload string) {
 		return
 	}
 	m, err := Parse(payload)
+	if err == nil && m.Op == Ask { // all members have what was published before
+		b.acknowledge(m)
+		return
+	}
 	if err == nil && m.Op != Invalidate && m.Op != All {
 		err = fmt.Errorf("%w: %s on a topic's channel", ErrMessage, m.Op)
 	}
@@ -277,8 +280,8 @@ func (b *Bus) applyPrivate(payload string) {
 	}
 	switch m.Op {
 	case Beat:
-		if at, ok := b.sent.find(m.Token); ok {
-			b.prove(at)
+		if at, joined, ok := b.sent.find(m.Token); ok {
+			b.prove(at, joined)
 		}
 	case Wake:
 		if c := b.channels[m.Channel]; c != nil {
@@ -286,16 +289,23 @@ func (b *Bus) applyPrivate(payload string) {
 				member.Handler.Message(m)
 			}
 		}
-	case Invalidate, All:
+	case Ack:
+		b.questions.acknowledged(m.Token, m.Sender)
+	case Invalidate, All, Ask:
 	}
 }
 
-func (b *Bus) prove(at int64) {
+// prove tells the members of a heartbeat that was sent at at, when joined had joined. Who has joined since was not registered by
+// it: see steady.lua.
+func (b *Bus) prove(at int64, joined uint64) {
 	for _, c := range b.channels {
 		if !c.confirmed {
 			continue
 		}
 		for _, member := range c.members {
+			if member.Registry != "" && member.place > joined {
+				continue
+			}
 			member.Handler.Prove(at)
 		}
 	}

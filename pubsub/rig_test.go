@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -65,8 +66,9 @@ func (w *wire) Dial(ctx context.Context, network, addr string) (net.Conn, error)
 	}
 	w.dialled.Add(1)
 	w.open.Add(1)
-	c := &wireConn{Conn: conn, of: w}
+	c := &wireConn{Conn: conn, of: w, closed: make(chan struct{})}
 	c.once = sync.OnceValue(func() error {
+		close(c.closed)
 		w.open.Add(-1)
 		return conn.Close()
 	})
@@ -108,6 +110,9 @@ type wireConn struct {
 	subscribed atomic.Bool
 	mute       atomic.Bool // what arrives is lost, as behind a dead link
 	hold       atomic.Pointer[chan struct{}]
+	closed     chan struct{}
+	vanished   atomic.Bool // see vanish
+	deadline   atomic.Pointer[time.Time]
 }
 
 func (c *wireConn) Close() error { return c.once() }
@@ -119,6 +124,48 @@ func (c *wireConn) kill() {
 		return
 	}
 	_ = c.Conn.Close()
+}
+
+// vanish ends the connection for the other end, and nothing tells this one.
+func (c *wireConn) vanish() {
+	c.vanished.Store(true)
+	_ = c.Conn.Close()
+}
+
+func (c *wireConn) SetReadDeadline(at time.Time) error {
+	c.deadline.Store(&at)
+	if c.vanished.Load() {
+		return nil
+	}
+	return c.Conn.SetReadDeadline(at)
+}
+
+func (c *wireConn) SetDeadline(at time.Time) error {
+	_ = c.SetReadDeadline(at)
+	return c.SetWriteDeadline(at)
+}
+
+func (c *wireConn) SetWriteDeadline(at time.Time) error {
+	if c.vanished.Load() {
+		return nil
+	}
+	return c.Conn.SetWriteDeadline(at)
+}
+
+// silence waits for what does not come.
+func (c *wireConn) silence() error {
+	var due <-chan time.Time
+	if at := c.deadline.Load(); at != nil && !at.IsZero() {
+		timer := time.NewTimer(time.Until(*at))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-due:
+		return os.ErrDeadlineExceeded
+	case <-c.closed:
+		return net.ErrClosed
+	}
 }
 
 // holdReads makes what arrives wait until the returned function is called.
@@ -138,12 +185,18 @@ func (c *wireConn) Write(b []byte) (int, error) {
 	if on := c.of.onWrite.Load(); on != nil {
 		(*on)(c, b)
 	}
+	if c.vanished.Load() {
+		return len(b), nil
+	}
 	return c.Conn.Write(b)
 }
 
 func (c *wireConn) Read(b []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(b)
+		if c.vanished.Load() {
+			return 0, c.silence()
+		}
 		if gate := c.hold.Load(); gate != nil && err == nil {
 			<-*gate
 		}

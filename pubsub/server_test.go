@@ -273,7 +273,7 @@ func TestTheDocumentedMessagesAreRead(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
-	replace := strings.NewReplacer("<token>", strings.Repeat("0", 32), "17:<channel>", "17:tandem:{ab}:bus:0")
+	replace := strings.NewReplacer("<token>", strings.Repeat("0", 32), "<id>", strings.Repeat("a", idBytes), "17:<channel>", "17:tandem:{ab}:bus:0")
 	n := 0
 	for line := range strings.Lines(string(doc)) {
 		text, ok := strings.CutPrefix(line, "//\ttandem/1 ")
@@ -286,5 +286,5 @@ func TestTheDocumentedMessagesAreRead(t *testing.T) {
 		require.Equal(t, text, string(m.Encode()))
 		n++
 	}
-	require.Equal(t, 4, n, "one of each operation")
+	require.Equal(t, 6, n, "one of each operation")
 }

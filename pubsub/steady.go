@@ -73,12 +73,23 @@ func (b *Bus) steadyBeat(ctx context.Context, members []*member, token string) (
 	if !ok || h.failing > 0 || h.strayed || h.server.id == "" {
 		return reply, false, nil
 	}
-	args := make([]any, 0, 3+len(stored))
-	args = append(args, b.inbox, Message{Op: Beat, Token: token}.Encode(), "master_replid:"+h.server.id+"\r")
+	registries := registriesOf(members)
+	args := make([]any, 0, 5+len(stored)+len(registries))
+	args = append(args, b.inbox, Message{Op: Beat, Token: token}.Encode(), sameServer(h.server.id), 1+len(members))
 	for _, s := range stored {
 		args = append(args, s)
 	}
-	answer, err := steadyScript.Run(ctx, b.client, b.beatKeys(members), args...).Text()
+	if len(registries) > 0 {
+		args = append(args, b.id)
+	}
+	for _, key := range registries {
+		r, ok := b.registers.find(key)
+		if !ok {
+			return reply, false, nil
+		}
+		args = append(args, r.word)
+	}
+	answer, err := steadyScript.Run(ctx, b.client, b.beatKeys(members, registries), args...).Text()
 	if err != nil || answer == "" {
 		return reply, false, err
 	}
@@ -92,6 +103,9 @@ func (b *Bus) steadyBeat(ctx context.Context, members []*member, token string) (
 	err = reply.parseVersions()
 	return reply, err == nil, err
 }
+
+// sameServer is what INFO replication of the server with this id contains.
+func sameServer(id string) string { return "master_replid:" + id + "\r" }
 
 // parseSteady reads the answer of steady.lua.
 func parseSteady(answer string) (now, offset int64, ok bool) {

@@ -17,7 +17,7 @@ import (
 // runSteady runs steady.lua for an instance whose last heartbeat found before.
 func (f *beatFixture) runSteady(before beatReply, keys ...string) (string, error) {
 	f.Helper()
-	args := []any{f.inbox, "message", "master_replid:" + before.server.id + "\r"}
+	args := []any{f.inbox, "message", sameServer(before.server.id), 1 + len(keys)}
 	for _, s := range before.stored {
 		args = append(args, s)
 	}
@@ -190,7 +190,9 @@ func TestSteadyHeartbeatsOfABus(t *testing.T) {
 	require.Greater(t, f.rdb.PTTL(f.ctx(), key).Val(), 50*time.Minute)
 }
 
-func steadyHash() string {
-	sum := sha1.Sum([]byte(steadySource))
+func steadyHash() string { return hashOf(steadySource) }
+
+func hashOf(source string) string {
+	sum := sha1.Sum([]byte(source))
 	return hex.EncodeToString(sum[:])
 }

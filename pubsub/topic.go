@@ -12,6 +12,9 @@ type Topic struct {
 	VersionKey string
 	// VersionTTL is the TTL that heartbeats give VersionKey anew, once a minute or after a quarter of it.
 	VersionTTL time.Duration
+	// Registry is a HASH in Redis in which heartbeats register the instances that hear the topic, for [Bus.Settle]. Empty: this
+	// one is not registered. All members of a topic in all processes must be, or Settle must not be used.
+	Registry string
 	// Bound is the staleness that the member promises. The bus beats at least three times within the smallest Bound of
 	// its members.
 	Bound time.Duration

@@ -5,9 +5,10 @@
 //
 // Everything of one cache carries its name as hash tag, so that whatever one script touches shares a slot:
 //
-//	tandem:{users}:k:42     HASH    the entry of key "42"
-//	tandem:{users}:epoch    STRING  16 hex digits, random, replaced by InvalidateAll; ":" and a note of the heartbeat's
-//	tandem:{users}:bus:0    channel invalidations, with the number of the logical database
+//	tandem:{users}:k:42       HASH    the entry of key "42"
+//	tandem:{users}:epoch      STRING  16 hex digits, random, replaced by InvalidateAll; ":" and a note of the heartbeat's
+//	tandem:{users}:instances  HASH    the instances that acknowledge invalidations, see package pubsub
+//	tandem:{users}:bus:0      channel invalidations, with the number of the logical database
 //
 // The entry's hash has three fields for each schema (a codec's name and the fingerprint of the value's type), so that two
 // releases whose value types differ can run side by side without replacing each other's entries:

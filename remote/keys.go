@@ -67,6 +67,9 @@ func (k Keys) Entries() string { return prefix + k.name + entryTag }
 // Epoch is the STRING that every envelope of the cache must agree with.
 func (k Keys) Epoch() string { return prefix + k.name + "}:epoch" }
 
+// Instances is the HASH of the instances that hear the channel.
+func (k Keys) Instances() string { return prefix + k.name + "}:instances" }
+
 // Channel is where invalidations are published. It names the logical database, which Redis' channels ignore.
 func (k Keys) Channel(db int) string { return prefix + k.name + "}:bus:" + strconv.Itoa(db) }
 

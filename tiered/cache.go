@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/tandemcache/tandem/internal/mono"
 	"github.com/tandemcache/tandem/internal/quiet"
 	"github.com/tandemcache/tandem/internal/timeout"
 	"github.com/tandemcache/tandem/local"
@@ -29,6 +30,7 @@ type Cache[V any] struct {
 	opts    Options[V] // with defaults, never changed
 	schema  remote.Schema
 	channel string
+	topic   pubsub.Topic
 	logger  *quiet.Logger
 
 	local   *local.Store[V]
@@ -159,10 +161,14 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 	c.tries = triesWith(c.opts)
 	c.flights.seed = maphash.MakeSeed()
 	c.flights.take, c.flights.live, c.flights.run = c.ticket, store.Live, c.fly
-	c.leave, err = bus.hub.Join(pubsub.Topic{
+	c.topic = pubsub.Topic{
 		Channel: c.channel, VersionKey: keys.Epoch(), VersionTTL: versionTTL,
 		Bound: opts.MaxStaleness, Handler: listener[V]{c},
-	})
+	}
+	if opts.Acknowledge {
+		c.topic.Registry = keys.Instances()
+	}
+	c.leave, err = bus.hub.Join(c.topic)
 	if err != nil {
 		cancel()
 		store.Close()
@@ -181,8 +187,14 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 
 // ticket is a flight's. What L2 says is believed on the word of a heartbeat, which may be older than the flight: an entry
 // read on it counts as old as the heartbeat, or an epoch that ended in between could be served for twice MaxStaleness.
+//
+// Whoever may serve without proof may do so without Redis knowing of him, and nobody can wait for his acknowledgement. So with
+// Options.Acknowledge what is read is as old as can be, and only the session's proof vouches for it.
 func (c *Cache[V]) ticket(key string) local.Ticket {
 	t := c.local.Ticket(key)
+	if c.opts.Acknowledge {
+		return t.NotAfter(mono.Never)
+	}
 	if o := c.gate.look(); o.open {
 		t = t.NotAfter(o.sent)
 	}
@@ -250,11 +262,12 @@ func (c *Cache[V]) Close() error {
 		defer cancel()
 		c.closeErr = c.drain(ctx)
 		c.leave()
+		c.local.End() // on a bus that lives on, nobody else would
+		c.local.Close()
+		c.resign() // now that nothing is served any more
 		if c.ownBus {
 			c.closeErr = errors.Join(c.closeErr, c.bus.Close())
 		}
-		c.local.End() // on a bus that lives on, nobody else would
-		c.local.Close()
 		c.untrusted.stop()
 		c.awaitAudit()
 		c.watch.stop(c.opts.CloseTimeout)

@@ -26,6 +26,9 @@
 //     and is repeated in the background.
 //   - Bad data is a miss: what cannot be read in Redis is counted, logged, and replaced by a load.
 //
+// Where MaxStaleness is too long for other instances, as for a permission that is revoked, InvalidateAndWait returns when none of
+// them serves an old value any more.
+//
 // It holds on these conditions: Invalidate is called after the source has committed; loaders read what was committed last,
 // not a replica that lags; and all instances have the same MaxStaleness.
 //

@@ -36,9 +36,9 @@ var (
 	// ErrEncode is returned by Set and SetWith for a value that the codec cannot encode. The key has been invalidated.
 	ErrEncode = errors.New("tiered: value cannot be encoded")
 
-	// ErrPending is returned by Set, SetWith, Invalidate and InvalidateAll when Redis did not confirm the change. The local
-	// copy is gone, and the invalidation is repeated in the background until Redis takes it; until then this instance
-	// loads the key from the source. A caller that has committed to its source need not repeat the call.
+	// ErrPending is returned by Set, SetWith, Invalidate, InvalidateAndWait and InvalidateAll when Redis did not confirm the
+	// change. The local copy is gone, and the invalidation is repeated in the background until Redis takes it; until then this
+	// instance loads the key from the source. A caller that has committed to its source need not repeat the call.
 	ErrPending = errors.New("tiered: not confirmed by Redis")
 
 	// ErrLoadTimeout is returned by Get, GetWith and Refresh when the loader took longer than Options.LoadTimeout. It is

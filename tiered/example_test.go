@@ -3,6 +3,8 @@ package tiered_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -25,6 +27,36 @@ func ExampleCache_GetWith() {
 	})
 	fmt.Println(page, err)
 	// Output: <h1>/about</h1> <nil>
+}
+
+// A permission that is revoked must not be seen once more, on any instance.
+func ExampleCache_InvalidateAndWait() {
+	ctx := context.Background()
+	rdb := redis.NewClient(&redis.Options{Addr: tiered.ExampleRedis()})
+	defer rdb.Close()
+	var allowed atomic.Bool // the database
+	allowed.Store(true)
+	permissions, err := tiered.New(rdb, "permissions", tiered.Options[bool]{
+		Load:         func(context.Context, string) (bool, error) { return allowed.Load(), nil },
+		MaxStaleness: 100 * time.Millisecond,
+		Acknowledge:  true, // on every instance
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer permissions.Close()
+	fmt.Println(permissions.Get(ctx, "alice"))
+
+	allowed.Store(false) // commit
+	if err := permissions.InvalidateAndWait(ctx, "alice"); err != nil {
+		fmt.Println("somebody may still take alice for allowed:", err)
+		return
+	}
+	fmt.Println(permissions.Get(ctx, "alice")) // here and everywhere
+	// Output:
+	// true <nil>
+	// false <nil>
 }
 
 // Many caches of one process share one subscription.

@@ -53,7 +53,7 @@ func (l listener[V]) Message(m pubsub.Message) {
 		} else {
 			c.waiters.tell(m.Keys[0], gaveUp)
 		}
-	case pubsub.Beat:
+	case pubsub.Beat, pubsub.Ask, pubsub.Ack:
 	}
 }
 

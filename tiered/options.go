@@ -99,6 +99,11 @@ type Options[V any] struct {
 	// whatever is lost or broken. The instance proves three times within it that it hears invalidations; without proof L1
 	// is not used. At least 50 ms. Zero: 2 seconds. All instances of a cache should have the same.
 	MaxStaleness time.Duration
+	// Acknowledge has InvalidateAndWait return as soon as every instance has acknowledged, which takes a few round trips,
+	// instead of after MaxStaleness. What it costs: an instance that Redis does not hear from cannot be waited for, so without
+	// proof it uses no L1 at all and shares no load that has begun; each key is then loaded up to twice at once in a
+	// process, where it would be once. All instances of a cache must have the same.
+	Acknowledge bool
 	// LoadTimeout bounds a call of the loader. Zero: 10 seconds. Off: no bound. A loader that takes long wants a LeaseWait that
 	// is as long, or every instance loads.
 	LoadTimeout time.Duration

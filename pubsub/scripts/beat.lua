@@ -2,15 +2,19 @@
 -- it replaces where this server may have lost writes.
 -- KEYS[1] -> a key that does not exist: deleting it is a write that needs no memory, so a replica, a demoted master and an
 --             isolated one (min-replicas-to-write) refuse it, and a full one does not
--- KEYS[2..] -> the topics' version keys, STRING "<16 hex digits>:<replication id that it stands under><mark><ms>"; the mark is
+-- KEYS[2..n+1] -> the topics' version keys, STRING "<16 hex digits>:<replication id that it stands under><mark><ms>"; the mark is
 --             "+" for a version made under this id, "=" for one that was taken over from the id before, at that time
+-- KEYS[n+2..] -> the topics' registries, HASH of the instances that hear them, see ask.lua
 -- ARGV[1] -> the instance's private channel   ARGV[2] -> message
 -- ARGV[3] -> a random version, for keys that need one   ARGV[4] -> their TTL in ms
 -- ARGV[5] -> replication id of the server that took this instance's last heartbeat, "" if unknown
 -- ARGV[6] -> that server's replication offset then   ARGV[7] -> its run id   ARGV[8] -> how long ago it was sent, in ms
--- ARGV[9] -> message for the channel of a topic whose version is replaced   ARGV[10..] -> the topics' channels
+-- ARGV[9] -> message for the channel of a topic whose version is replaced   ARGV[10] -> n, the number of topics
+-- ARGV[11..n+10] -> the topics' channels
+-- and if there are registries: ARGV[n+11] -> the instance's field there   ARGV[n+12] -> what to write into it where needed
+-- ARGV[n+13..] -> what it wrote last into each, "" if nothing
 -- Output: {now in ms, replication id or "", replication offset, run id, 1 if this is the server of ARGV[5] with another id,
---          what KEYS[2] holds, what KEYS[3] holds, ...}
+--          what KEYS[2] holds, what KEYS[3] holds, ..., for each registry 1 if the instance was still there, 0 if not}
 redis.call('DEL', KEYS[1])
 local t = redis.call('TIME')
 -- A server that does not tell (an ACL, a proxy) is taken as it is.
@@ -40,7 +44,8 @@ local agrees = ARGV[5] == '' or ARGV[5] == id or follows or same
 
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local out = {now, id, offset, run, same and 1 or 0}
-for i = 2, #KEYS do
+local topics = tonumber(ARGV[10])
+for i = 2, topics + 1 do
   local version, under, mark, made
   local stored = redis.pcall('GET', KEYS[i])
   if type(stored) == 'string' then
@@ -67,7 +72,7 @@ for i = 2, #KEYS do
     version, mark, made, stored = ARGV[3], '+', now, nil
     redis.call('DEL', KEYS[i])
     if lost then
-      redis.call('PUBLISH', ARGV[8 + i], ARGV[9])
+      redis.call('PUBLISH', ARGV[9 + i], ARGV[9])
     end
   end
   if moved or not stored then
@@ -77,6 +82,19 @@ for i = 2, #KEYS do
     redis.call('PEXPIRE', KEYS[i], ARGV[4])
   end
   out[4 + i] = stored
+end
+-- Before the message, so that whoever has proof is registered. A full Redis does not refuse it: a script that has written, as
+-- the DEL above, may go on to. A registry of 2,000, most of whom must have died, begins anew, as ask.lua reads all of it.
+for i = topics + 2, #KEYS do
+  local held = redis.pcall('HGET', KEYS[i], ARGV[topics + 11])
+  if type(held) == 'table' then redis.call('DEL', KEYS[i]) end
+  local there = held and held == ARGV[i + 11]
+  if not there then
+    if redis.call('HLEN', KEYS[i]) >= 2000 then redis.call('UNLINK', KEYS[i]) end
+    redis.call('HSET', KEYS[i], ARGV[topics + 11], ARGV[topics + 12])
+  end
+  redis.call('PEXPIRE', KEYS[i], ARGV[4])
+  out[4 + i] = there and 1 or 0
 end
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 return out

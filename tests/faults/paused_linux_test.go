@@ -24,6 +24,8 @@ const (
 	pausedBound = 500 * time.Millisecond
 	pausedKey   = "paused"
 	sourceKey   = "source:" + pausedKey // the database of both processes
+
+	acknowledgeEnv = "TANDEM_FAULTS_ACKNOWLEDGE" // set: the child acknowledges
 )
 
 // monotonic is the one clock that two processes share.
@@ -44,7 +46,9 @@ type streak struct {
 // child reads one key without end, and prints each streak when it is over. The end of the standard input is its own.
 func child() {
 	rdb := redis.NewClient(&redis.Options{Addr: os.Getenv(childEnv)})
-	c, err := tiered.New(rdb, cacheName, tiered.Options[value]{Load: loadFrom(rdb), MaxStaleness: pausedBound})
+	c, err := tiered.New(rdb, cacheName, tiered.Options[value]{
+		Load: loadFrom(rdb), MaxStaleness: pausedBound, Acknowledge: os.Getenv(acknowledgeEnv) != "",
+	})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -115,10 +119,10 @@ func TestAPausedProcess(t *testing.T) {
 
 func round2(ns int64) time.Duration { return round(time.Duration(ns)) }
 
-func startChild(t *testing.T, addr string) (*os.Process, <-chan streak) {
+func startChild(t *testing.T, addr string, env ...string) (*os.Process, <-chan streak) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+addr)
+	cmd.Env = append(append(os.Environ(), childEnv+"="+addr), env...)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)

@@ -266,6 +266,12 @@ func (l *link) reply(a reply) bool {
 	}
 }
 
+// deaf reports whether nothing that the server sends arrives.
+func (l *link) deaf() bool {
+	r, _ := l.rule()
+	return l.lost[1].Load() || r.down == swallow
+}
+
 func (l *link) pumpDown() {
 	defer l.close()
 	buf := make([]byte, 64<<10)
@@ -275,6 +281,9 @@ func (l *link) pumpDown() {
 		}
 		n, err := l.server.Read(buf)
 		if err != nil {
+			if l.deaf() {
+				<-l.over // nor does it hear of that
+			}
 			return
 		}
 		r, ok := l.await(down)

@@ -431,8 +431,8 @@ var mutants = []mutant{
 	{
 		name: "bus: the proof is timed at receipt",
 		file: "pubsub/receive.go",
-		old:  "			b.prove(at)\n",
-		new:  "			b.prove(at + 1<<40)\n",
+		old:  "			b.prove(at, joined)\n",
+		new:  "			b.prove(at+1<<40, joined)\n",
 		pkg:  "./pubsub", run: "TestProofIsTimedWhenTheHeartbeatWasSent",
 	},
 	{
@@ -452,7 +452,7 @@ var mutants = []mutant{
 	{
 		name: "bus: a heartbeat that expects nothing new does not look at the versions",
 		file: "pubsub/scripts/steady.lua",
-		old:  "if redis.pcall('GET', KEYS[i]) ~= ARGV[i + 2] then return '' end",
+		old:  "if redis.pcall('GET', KEYS[i]) ~= ARGV[i + 3] then return '' end",
 		new:  "",
 		pkg:  "./pubsub", run: "SomethingElseIsSilent|TestSteadyHeartbeats",
 	},
@@ -569,7 +569,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 	}
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	for _, m := range slices.Concat(mutants, aging) {
+	for _, m := range slices.Concat(mutants, aging, acknowledgements) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			overlay := write(t, root, m)
@@ -585,7 +585,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 // The texts must be there also where the mutants do not run.
 func TestEveryMutantAppliesOnce(t *testing.T) {
 	t.Parallel()
-	for _, m := range slices.Concat(mutants, aging) {
+	for _, m := range slices.Concat(mutants, aging, acknowledgements) {
 		source, err := os.ReadFile(filepath.Join("../..", m.file))
 		require.NoError(t, err)
 		require.Equal(t, 1, strings.Count(string(source), m.old), "%s: its text in %s", m.name, m.file)

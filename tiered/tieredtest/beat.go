@@ -9,7 +9,7 @@ import (
 )
 
 // beatHash names the heartbeat's script whose answer steady knows. Another one is run as it is, only slower.
-const beatHash = "6ecaca3549e70e91b2d47fde8f82cf6733360b73"
+const beatHash = "796070c5de269cc6132ee5fa7a8f474427028eba"
 
 // Where the heartbeat's script has its keys and arguments.
 const (
@@ -22,7 +22,15 @@ const (
 	beatRun
 	_ // when it was seen
 	_ // the message for a version that is replaced
+	beatTopics
 	beatArgs
+)
+
+// And behind the channels, if there are registries.
+const (
+	beatField = iota
+	_         // what to write there
+	beatWords
 )
 
 // settled is a version that a heartbeat leaves as it is, on a server that does not tell of replication.
@@ -35,23 +43,29 @@ func (n *network) steady(c *server.Peer, cmd string, args ...string) bool {
 		return false
 	}
 	count, err := strconv.Atoi(args[1])
-	if err != nil || count < 1 || len(args) != 2+count+beatArgs+count-1 {
+	if err != nil || count < 1 || len(args) < 2+count+beatArgs {
 		return false
 	}
 	keys, argv := args[3:2+count], args[2+count:]
+	topics, err := strconv.Atoi(argv[beatTopics])
+	if err != nil || topics < 0 || topics > len(keys) || len(argv) < beatArgs+topics {
+		return false
+	}
+	keys, registries, behind := keys[:topics], keys[topics:], argv[beatArgs+topics:]
 	ttl, err := strconv.ParseInt(argv[beatTTL], 10, 64)
-	if err != nil || argv[beatServer] != "" || n.versions(keys, 0) == nil {
+	if err != nil || argv[beatServer] != "" || !n.registered(registries, behind, 0) || n.versions(keys, 0) == nil {
 		return false
 	}
 	// First what is heard, then what is read: neither may be of a time before the other's end.
 	n.redis.Publish(argv[beatInbox], argv[beatMessage])
-	versions := n.versions(keys, time.Duration(ttl)*time.Millisecond)
-	if versions == nil {
+	life := time.Duration(ttl) * time.Millisecond
+	versions := n.versions(keys, life)
+	if versions == nil || !n.registered(registries, behind, life) {
 		return false
 	}
 	now := n.now().UnixMilli()
 	c.Block(func(w *server.Writer) {
-		w.WriteLen(5 + len(versions))
+		w.WriteLen(5 + len(versions) + len(registries))
 		w.WriteInt(int(now))
 		w.WriteBulk("")
 		w.WriteInt(0)
@@ -60,7 +74,31 @@ func (n *network) steady(c *server.Peer, cmd string, args ...string) bool {
 		for _, version := range versions {
 			w.WriteBulk(version)
 		}
+		for range registries {
+			w.WriteInt(1)
+		}
 	})
+	return true
+}
+
+// registered reports whether the instance is in the registries with what it wrote last, and lets them live for ttl, unless that
+// is zero.
+func (n *network) registered(registries, behind []string, ttl time.Duration) bool {
+	if len(registries) == 0 {
+		return len(behind) == 0
+	}
+	if len(behind) != beatWords+len(registries) {
+		return false
+	}
+	db := n.redis.DB(0)
+	for i, key := range registries {
+		if !db.Exists(key) || db.HGet(key, behind[beatField]) != behind[beatWords+i] || behind[beatWords+i] == "" {
+			return false
+		}
+		if ttl > 0 {
+			db.SetTTL(key, ttl)
+		}
+	}
 	return true
 }
 

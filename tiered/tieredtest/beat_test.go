@@ -43,33 +43,50 @@ func TestSteadyAnswersAsTheScriptDoes(t *testing.T) {
 			_, err := heard.Receive(t.Context())
 			require.NoError(t, err)
 		}
+		const settledVersion = "0123456789abcdef:+1234567"
 		for name, tc := range map[string]struct {
 			stored string
 			server string
 			steady bool
+			// registers says that there is a registry, and what is in it and should be.
+			registers     bool
+			found, expect string
 		}{
-			"a version":                   {"0123456789abcdef:+1234567", "", true},
-			"one from before time":        {"0123456789abcdef:+", "", true},
-			"one that was taken over":     {"0123456789abcdef:=1234567", "", false},
-			"one of a server":             {"0123456789abcdef:abc+1234567", "", false},
-			"one, when a server is known": {"0123456789abcdef:+1234567", "abc", false},
-			"none":                        {"", "", false},
-			"nonsense":                    {"nonsense", "", false},
+			"a version":                   {stored: settledVersion, steady: true},
+			"one from before time":        {stored: "0123456789abcdef:+", steady: true},
+			"one that was taken over":     {stored: "0123456789abcdef:=1234567"},
+			"one of a server":             {stored: "0123456789abcdef:abc+1234567"},
+			"one, when a server is known": {stored: settledVersion, server: "abc"},
+			"none":                        {},
+			"nonsense":                    {stored: "nonsense"},
+			"registered":                  {stored: settledVersion, steady: true, registers: true, found: "w", expect: "w"},
+			"registered otherwise":        {stored: settledVersion, registers: true, found: "v", expect: "w"},
+			"not yet registered":          {stored: settledVersion, registers: true},
+			"marked":                      {stored: settledVersion, registers: true, found: "-1234567890123", expect: "w"},
+			"registered, and no version":  {registers: true, found: "w", expect: "w"},
 		} {
 			answers := map[bool]any{}
 			for _, byHash := range []bool{true, false} {
 				if direct.Del("version"); tc.stored != "" {
 					require.NoError(t, direct.Set("version", tc.stored))
 				}
-				args := []any{
-					"probe", "version", "inbox", "message", "fedcba9876543210", "60000", tc.server, "0", "run", "0", "lost", "channel",
+				direct.Del("registry")
+				if tc.found != "" {
+					direct.HSet("registry", "me", tc.found)
 				}
+				keys := []any{"2", "probe", "version"}
+				args := []any{"inbox", "message", "fedcba9876543210", "60000", tc.server, "0", "run", "0", "lost", "1", "channel"}
+				if tc.registers {
+					keys = []any{"3", "probe", "version", "registry"}
+					args = append(args, "me", "new", tc.expect)
+				}
+				args = append(keys, args...)
 				var cmd *redis.Cmd
 				if byHash {
-					cmd = rdb.Do(t.Context(), append([]any{"EVALSHA", beatHash, "2"}, args...)...)
+					cmd = rdb.Do(t.Context(), append([]any{"EVALSHA", beatHash}, args...)...)
 					require.Equal(t, tc.steady, answered.Load(), name)
 				} else {
-					cmd = rdb.Do(t.Context(), append([]any{"EVAL", string(source), "2"}, args...)...)
+					cmd = rdb.Do(t.Context(), append([]any{"EVAL", string(source)}, args...)...)
 				}
 				reply, err := cmd.Result()
 				require.NoError(t, err, name)
@@ -82,7 +99,7 @@ func TestSteadyAnswersAsTheScriptDoes(t *testing.T) {
 					messages = append(messages, m.Channel+" "+m.Payload)
 					done = m.Channel == "inbox"
 				}
-				answers[byHash] = []any{reply, stored, direct.TTL("version"), strings.Join(messages, ", ")}
+				answers[byHash] = []any{reply, stored, direct.TTL("version"), strings.Join(messages, ", "), direct.HGet("registry", "me"), direct.TTL("registry")}
 			}
 			require.Equal(t, answers[false], answers[true], name)
 		}

@@ -44,8 +44,11 @@ func subject(e Event) string {
 }
 
 func keysText(m pubsub.Message) string {
-	if m.Op == pubsub.All {
+	switch m.Op { //nolint:exhaustive // the others have keys
+	case pubsub.All:
 		return "  every key"
+	case pubsub.Ask:
+		return "  waits for acknowledgements; this program gives none"
 	}
 	var b strings.Builder
 	for n, key := range m.Keys {
