@@ -59,7 +59,7 @@ var mutants = []mutant{
 	{
 		name: "ticket: it is not compared once the entry is there",
 		file: "local/store.go",
-		old:  "	if slot.version.Load() != e.ticket.version {\n",
+		old:  "	if slot.version.Load() != version {\n",
 		new:  "	if slot == nil {\n",
 		pkg:  "./local", run: "TestAnEvictionDuringPut|TestNobodyIsServed",
 	},
