@@ -61,7 +61,7 @@ type Store[V any] struct {
 
 // Entry is what a lookup returns. What is exported of it is immutable and shared by all who look it up.
 //
-// What a hit reads comes first, in 64 bytes.
+// What decides about a hit comes first, in 64 bytes.
 type Entry[V any] struct {
 	hash    uint64
 	key     string
@@ -72,6 +72,9 @@ type Entry[V any] struct {
 
 	// Absent says that the key is known not to exist.
 	Absent bool
+	// due is for how long before its expiry the entry is due for a refresh, in ms; zero for never. So it takes the room that
+	// Absent leaves.
+	due atomic.Uint32
 	// Value is the stored value; the zero V if Absent.
 	Value V
 }
@@ -119,32 +122,48 @@ func New[V any](opts Options[V]) (*Store[V], error) {
 
 // Get returns the entry of key if it may be served now, else nil. It does not allocate and takes no lock of its own.
 func (s *Store[V]) Get(key string) *Entry[V] {
+	e, _ := s.lookup(key)
+	return e
+}
+
+// Lookup is Get, and reports whether the caller is to refresh the entry: its time for that has come, and nobody was told so
+// within RefreshPause.
+func (s *Store[V]) Lookup(key string) (e *Entry[V], due bool) {
+	e, now := s.lookup(key)
+	return e, e != nil && e.isDue(now) && e.claim(now)
+}
+
+// lookup returns the time that it went by too.
+func (s *Store[V]) lookup(key string) (e *Entry[V], now int64) {
 	hash := s.hash(key)
 	slot := s.slots.of(hash)
-	e := slot.entry.Load()
+	e = slot.entry.Load()
 	switch {
 	case e == nil || !e.is(hash, key) || e.state.Load() == gone:
 		e = s.find(slot, hash, key)
 	case s.uses.counts(&e.told):
 		s.use(hash)
 	}
-	if e == nil || !s.servable(e) {
-		s.misses.add()
-		return nil
+	if e != nil {
+		var ok bool
+		if now, ok = s.servable(e); ok {
+			s.hits.add()
+			return e, now
+		}
 	}
-	s.hits.add()
-	return e
+	s.misses.add()
+	return nil, 0
 }
 
 // is compares the key too: the hash is all that a slot and Ristretto know of it. Two keys of one hash are misses to each other.
 func (e *Entry[V]) is(hash uint64, key string) bool { return e.hash == hash && e.key == key }
 
 // servable is the rule of a hit. The order of the readings matters: see fresh. It is written out here to read the clock once
-// for age and expiry.
-func (s *Store[V]) servable(e *Entry[V]) bool {
+// for age and expiry, and for the refresh of who asks.
+func (s *Store[V]) servable(e *Entry[V]) (now int64, ok bool) {
 	proof := e.ticket.session.proof.Load()
-	now := s.now()
-	return now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires &&
+	now = s.now()
+	return now, now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires &&
 		e.state.Load() == live && s.current.Load() == e.ticket.session && e.ticket.tags.stand()
 }
 
@@ -203,12 +222,22 @@ func (s *Store[V]) drop(e *Entry[V]) {
 // Ristretto, which may still decline it; it is not if t is no longer good, if ttl is not positive, or after Close.
 // After Put returned, an accepted entry is visible to Get.
 func (s *Store[V]) Put(key string, v V, t Ticket, ttl time.Duration) bool {
-	return s.put(key, &Entry[V]{Value: v}, t, ttl)
+	return s.PutAging(key, v, false, t, ttl, 0)
 }
 
 // PutAbsent stores the knowledge that key does not exist, as Put does a value.
 func (s *Store[V]) PutAbsent(key string, t Ticket, ttl time.Duration) bool {
-	return s.put(key, &Entry[V]{Absent: true}, t, ttl)
+	var none V
+	return s.PutAging(key, none, true, t, ttl, 0)
+}
+
+// PutAging is Put, or PutAbsent, of an entry that is due for a refresh after refresh; not positive means never.
+func (s *Store[V]) PutAging(key string, v V, absent bool, t Ticket, ttl, refresh time.Duration) bool {
+	e := &Entry[V]{Value: v, Absent: absent}
+	if refresh > 0 {
+		e.due.Store(inMs(ttl - refresh))
+	}
+	return s.put(key, e, t, ttl)
 }
 
 func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl time.Duration) bool {

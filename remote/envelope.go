@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -16,7 +17,8 @@ import (
 //	4   8  xxHash64 of bytes 0 to 3, the length of the entry's key (4 bytes), the key, and all from byte 12 on
 //	12  8  epoch of the cache when the load began
 //	20  8  fingerprint of the value's type
-//	28  8  when the load began, in ms of Redis time
+//	28  2  how long the load took, in ms; 65535 for longer, 0 for not known
+//	30  6  when the load began, in ms of Redis time
 //	36  8  when the entry expires, in ms of Redis time
 //	44  1  length of the codec's name
 //	45  n  codec's name
@@ -26,6 +28,9 @@ import (
 //	..     payload; empty if the key is known not to exist
 //
 // The checksum covers the key, so that an envelope that was copied or renamed to another key is foreign there.
+//
+// A release that did not know the time of the load wrote the beginning as 8 bytes, whose first two were zero, and used it for
+// nothing: both can read what the other writes.
 const (
 	envelopeFormat = 1
 	flagAbsent     = 1
@@ -34,10 +39,13 @@ const (
 	offChecksum = 4
 	offEpoch    = 12
 	offType     = 20
-	offCreated  = 28
+	offLoad     = 28
 	offExpires  = 36
 	offCodec    = 44
 	headerBytes = 45
+
+	maxLoadMs  = 1<<16 - 1
+	maxCreated = 1<<48 - 1
 
 	// MaxCodecName is the longest name of a codec.
 	MaxCodecName = 16
@@ -70,8 +78,10 @@ type Envelope struct {
 	Absent bool
 	// Epoch is the cache's epoch when the load began. Another epoch in Redis means the entry is invalidated.
 	Epoch uint64
-	// Created is when the load began and Expires when the entry ends, both in ms of Redis time.
+	// Created is when the load began, from 0 to 2^48-1, and Expires when the entry ends, both in ms of Redis time.
 	Created, Expires int64
+	// Load is how long the load took, in whole ms up to 65.535 s; zero if that is not known.
+	Load time.Duration
 	// Tagged says that whoever stored the entry knows its tags, which may be none. It cannot be where the key is Absent.
 	Tagged bool
 	// Tags are at most MaxTags of 1 to MaxTagBytes bytes. An invalidation of one of them ends the entry.
@@ -102,7 +112,9 @@ func (e Envelope) Encode(key string) ([]byte, error) {
 	}
 	binary.BigEndian.PutUint64(b[offEpoch:], e.Epoch)
 	binary.BigEndian.PutUint64(b[offType:], e.Schema.Type)
-	binary.BigEndian.PutUint64(b[offCreated:], uint64(e.Created))
+	// Created's first two bytes are Load's.
+	binary.BigEndian.PutUint64(b[offLoad:], uint64(min(max(e.Created, 0), maxCreated)))
+	binary.BigEndian.PutUint16(b[offLoad:], uint16(min(max(e.Load.Milliseconds(), 0), maxLoadMs)))
 	binary.BigEndian.PutUint64(b[offExpires:], uint64(e.Expires))
 	b[offCodec] = byte(len(e.Schema.Codec))
 	b = append(b, e.Schema.Codec...)
@@ -142,7 +154,8 @@ func Decode(b []byte, key string) (Envelope, error) {
 		Schema:  Schema{Codec: string(b[headerBytes : headerBytes+n]), Type: binary.BigEndian.Uint64(b[offType:])},
 		Absent:  b[3]&flagAbsent != 0,
 		Epoch:   binary.BigEndian.Uint64(b[offEpoch:]),
-		Created: int64(binary.BigEndian.Uint64(b[offCreated:])),
+		Created: int64(binary.BigEndian.Uint64(b[offLoad:]) & maxCreated),
+		Load:    time.Duration(binary.BigEndian.Uint16(b[offLoad:])) * time.Millisecond,
 		Expires: int64(binary.BigEndian.Uint64(b[offExpires:])),
 		Tagged:  tagged,
 		Tags:    tags,

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -30,8 +31,9 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 	for name, e := range map[string]Envelope{
 		"small":       small(),
 		"absent":      {Schema: schemaA, Absent: true, Epoch: 1, Created: 1, Expires: 2, Payload: []byte{}},
+		"early":       {Schema: schemaA, Created: 1, Expires: math.MinInt64, Load: time.Millisecond, Payload: []byte{}},
 		"zero":        {Schema: Schema{Codec: "a"}, Payload: []byte{}},
-		"extremes":    {Schema: Schema{Codec: strings.Repeat("x", MaxCodecName), Type: math.MaxUint64}, Epoch: math.MaxUint64, Created: math.MinInt64, Expires: math.MaxInt64, Payload: []byte(everyByte())},
+		"extremes":    {Schema: Schema{Codec: strings.Repeat("x", MaxCodecName), Type: math.MaxUint64}, Epoch: math.MaxUint64, Created: maxCreated, Expires: math.MaxInt64, Load: maxLoadMs * time.Millisecond, Payload: []byte(everyByte())},
 		"big":         {Schema: schemaA, Payload: bytes.Repeat([]byte("x"), 4<<20)},
 		"like itself": {Schema: schemaA, Payload: encode(t, small(), "42")},
 	} {
@@ -62,6 +64,43 @@ func TestEnvelopeBytes(t *testing.T) {
 	absent := small()
 	absent.Absent, absent.Payload = true, nil
 	require.Equal(t, "TD\x01\x01", string(encode(t, absent, "42")[:4]))
+}
+
+// What a release wrote that did not know the time of the load, and what it reads: the time in 8 bytes.
+func TestEnvelopeOfAReleaseWithoutLoadTimes(t *testing.T) {
+	t.Parallel()
+	e := small()
+	b := encode(t, e, "42")
+	require.EqualValues(t, e.Created, binary.BigEndian.Uint64(b[28:]), "a time that is not known leaves the bytes as they were")
+	got, err := Decode(b, "42")
+	require.NoError(t, err)
+	require.Zero(t, got.Load)
+
+	e.Load = 1500 * time.Millisecond
+	b = encode(t, e, "42")
+	require.Equal(t, "TD\x01\x00", string(b[:4]), "no new format or flag, which it would not read")
+	got, err = Decode(b, "42")
+	require.NoError(t, err)
+	require.Equal(t, e, got)
+}
+
+func TestEnvelopeTimesOutOfBounds(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		created, wantCreated int64
+		load, wantLoad       time.Duration
+	}{
+		{math.MinInt64, 0, -time.Second, 0},
+		{math.MaxInt64, maxCreated, time.Hour, maxLoadMs * time.Millisecond},
+		{maxCreated + 1, maxCreated, 999 * time.Microsecond, 0},
+	} {
+		e := small()
+		e.Created, e.Load = c.created, c.load
+		got, err := Decode(encode(t, e, "42"), "42")
+		require.NoError(t, err)
+		require.Equal(t, c.wantCreated, got.Created)
+		require.Equal(t, c.wantLoad, got.Load)
+	}
 }
 
 func TestMaximalOverhead(t *testing.T) {

@@ -38,18 +38,20 @@ func BenchmarkLocalHit(b *testing.B) {
 	order := benchOrder()
 	ctx := context.Background()
 
-	c, err := New(newRedis(b).client(b), "users", Options[benchUser]{
-		Load:   func(context.Context, string) (benchUser, error) { return user, nil },
-		Logger: quietLog(), LocalTTL: time.Hour, TTL: time.Hour,
-	})
-	require.NoError(b, err)
-	b.Cleanup(func() { _ = c.Close() })
-	require.NoError(b, c.Ready(soon(b)))
-	for _, key := range order {
-		_, err := c.Get(ctx, key)
+	for name, refresh := range map[string]time.Duration{"tandem": 0, "tandem with RefreshAfter": 30 * time.Minute} {
+		c, err := New(newRedis(b).client(b), "users", Options[benchUser]{
+			Load:   func(context.Context, string) (benchUser, error) { return user, nil },
+			Logger: quietLog(), LocalTTL: time.Hour, TTL: time.Hour, RefreshAfter: refresh,
+		})
 		require.NoError(b, err)
+		b.Cleanup(func() { _ = c.Close() })
+		require.NoError(b, c.Ready(soon(b)))
+		for _, key := range order {
+			_, err := c.Get(ctx, key)
+			require.NoError(b, err)
+		}
+		benchHit(b, name, order, func(key string) bool { _, err := c.Get(ctx, key); return err == nil })
 	}
-	benchHit(b, "tandem", order, func(key string) bool { _, err := c.Get(ctx, key); return err == nil })
 
 	for name, ttl := range map[string]time.Duration{"Ristretto with TTL": time.Hour, "Ristretto without TTL": 0} {
 		bare, err := ristretto.NewCache(&ristretto.Config[string, benchUser]{

@@ -46,6 +46,8 @@ type Cache[V any] struct {
 	timeouts timeout.Group // of what flights wait for Redis
 	count    counters
 
+	refreshes refreshes
+
 	bus    *Bus
 	ownBus bool
 	leave  func() // the bus

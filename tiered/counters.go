@@ -13,4 +13,7 @@ type counters struct {
 	sets, invalidated, received atomic.Uint64
 	unreadable, sessions        atomic.Uint64
 	replayed                    atomic.Uint64
+	refreshes, refreshErrors    atomic.Uint64
+	refreshSkipped, unchanged   atomic.Uint64
+	stale                       atomic.Uint64
 }

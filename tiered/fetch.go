@@ -43,7 +43,9 @@ func (c *Cache[V]) flyOn(f *flight[V], fetch func() (V, error)) {
 			f.err = &PanicError{Value: p}
 		}
 	}()
+	defer c.watch(f)()
 	f.val, f.err = fetch()
+	c.afterLoad(f)
 }
 
 // fetch gets the value from L2, or from the source under a lease. Whatever Redis does, it costs the load and RedisTimeout.
@@ -95,9 +97,11 @@ func (c *Cache[V]) judge(f *flight[V], b *budget, o opening, raw []byte, err err
 	case otherEpoch:
 		// Either the entry is invalidated, or our epoch is: the lease script knows.
 		return c.fetchLeased(f, b, o, remote.Wanted)
-	default:
-		return c.fetchLeased(f, b, o, remote.Unusable(raw))
+	case expired:
+		c.keepExpired(f, e, o)
+	case unusable:
 	}
+	return c.fetchLeased(f, b, o, remote.Unusable(raw))
 }
 
 // awaitGate waits while the first heartbeat, or the first after an InvalidateAll, is on its way.
@@ -148,6 +152,7 @@ func isBad(err error) bool {
 // take puts what L2 holds into L1 and returns it.
 func (c *Cache[V]) take(f *flight[V], e decoded[V], o opening) (V, error) {
 	c.count.remoteHits.Add(1)
+	c.age(f, e.age)
 	if o.keep {
 		c.putLocal(f, e.val, e.absent, e.life)
 	}
@@ -175,6 +180,9 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 			c.releaseLater(f.key, token) // it may have been acquired all the same
 			return c.loadAlone(f, inLocal)
 		}
+		if l.Epoch != o.epoch {
+			f.expired.Store(nil) // an epoch has ended, and it with it
+		}
 		switch l.Outcome {
 		case remote.Acquired:
 			if c.opts.NoLease {
@@ -186,8 +194,14 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 			if err != nil {
 				c.bad(f.key, err)
 			}
-			if use == usable {
+			switch use {
+			case usable:
 				return c.take(f, e, o)
+			case expired:
+				if l.Epoch == o.epoch {
+					c.keepExpired(f, e, o)
+				}
+			case otherEpoch, unusable:
 			}
 			seen = remote.Unusable(l.Value)
 			if attempt++; attempt > maxAttempts {
@@ -251,9 +265,13 @@ func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error
 	began, token := time.Now(), l.Token
 	lost := false
 	v, err := c.callLoader(f, leaseTTL/3, func() { lost = lost || !c.renew(f.key, token) })
+	took := time.Since(began)
 	absent := errors.Is(err, ErrNotFound)
 	if err != nil && !absent {
-		c.release(f, b, token)
+		f.outcome = loadFailed
+		if !f.aged.outlasts(leaseTTL) {
+			c.release(f, b, token)
+		}
 		return v, err
 	}
 	if absent {
@@ -261,18 +279,30 @@ func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error
 	}
 	ttl, payload, ok := c.prepare(f, v, absent)
 	if !ok {
+		f.outcome = notStored
 		c.release(f, b, token)
+		if absent {
+			f.outcome = loadStored
+			c.replace(f)
+		}
 		return v, err
 	}
+	f.outcome = loadStored
+	c.compare(f, payload, absent)
 	if lost {
 		c.count.refused.Add(1)
 		return v, err
 	}
 	env := remote.Envelope{
 		Schema: c.schema, Absent: absent, Epoch: l.Epoch, Payload: payload,
-		Created: l.Now, Expires: l.Now + (time.Since(began) + ttl).Milliseconds(),
+		Created: l.Now, Expires: l.Now + (time.Since(began) + ttl).Milliseconds(), Load: took,
 	}
-	if c.fill(f, b, token, env, ttl) {
+	keep := ttl
+	if !absent {
+		keep = c.lingering(ttl)
+	}
+	if c.fill(f, b, token, env, keep) {
+		c.ageLoaded(f, ages{age: time.Since(began), ttl: ttl, load: took})
 		c.putLocal(f, v, absent, ttl)
 	}
 	return v, err
@@ -380,6 +410,9 @@ func (c *Cache[V]) loadAlone(f *flight[V], keep keeping) (V, error) {
 	if absent {
 		c.count.notFound.Add(1)
 	}
+	if absent && (keep == nowhere || c.opts.NotFoundTTL <= 0) {
+		c.replace(f)
+	}
 	if (err != nil && !absent) || keep == nowhere {
 		return v, err
 	}
@@ -400,11 +433,7 @@ func (c *Cache[V]) putLocal(f *flight[V], v V, absent bool, life time.Duration) 
 		return
 	}
 	life = min(life, c.jitter(c.opts.LocalTTL))
-	if absent {
-		c.local.PutAbsent(f.key, f.ticket, life)
-		return
-	}
-	c.local.Put(f.key, v, f.ticket, life)
+	c.local.PutAging(f.key, v, absent, f.ticket, life, f.due)
 }
 
 // jitter shortens d by up to Options.Jitter of it.

@@ -30,6 +30,18 @@ type flight[V any] struct {
 	// byCaller says that the caller of join runs the flight, if it can start at once.
 	byCaller bool
 
+	// What follows is the flight's goroutine's.
+	due     time.Duration // from now: what it stores in L1 is to be refreshed then; zero for never
+	aged    *aged         // it refreshes in the background; nil if it does not
+	outcome outcome       // of the load
+
+	// expired is a value of L2 that may stand in for a load that fails.
+	expired atomic.Pointer[leftover]
+	// soft is written before early is closed, and hard before done. They are what stands in for the load.
+	soft, hard standIn[V]
+	early      chan struct{} // nil without SoftTimeout
+	began      time.Time     // when its caller came; zero without SoftTimeout
+
 	// ticket is taken when the flight starts, before it reads anything. Written under the shard's lock, before the flight's
 	// goroutine exists or by it.
 	ticket  local.Ticket

@@ -22,33 +22,45 @@ import (
 // Concurrent Gets of one key share one load, in this process and, while Redis answers, in the fleet. Each obeys its own ctx
 // and none inherits another's: the load goes on when the caller who started it has left. A Set or Invalidate during the load
 // keeps its result out of both tiers, and a Get that starts after it has returned does not share it.
+//
+// A value past Options.RefreshAfter is returned at once, and refreshed in the background. An expired one is returned only under
+// Options.StaleIfError, when the load fails or takes longer than Options.SoftTimeout.
 func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
-	if e := c.local.Get(key); e != nil {
+	if e, due := c.local.Lookup(key); e != nil {
+		if due {
+			c.refreshLater(ctx, key, c.opts.Load, 0)
+		}
 		if e.Absent {
 			return e.Value, ErrNotFound
 		}
 		return e.Value, nil
 	}
-	return c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load})
+	return c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load}, nil)
 }
 
-// GetWith is Get with a loader or a TTL of its own. It returns ErrInvalidOption for a TTL that is too short.
+// GetWith is Get with a loader or a TTL of its own, and tells more. It returns ErrInvalidOption for a TTL that is too short.
 func (c *Cache[V]) GetWith(ctx context.Context, key string, opts GetOptions[V]) (V, error) {
+	if opts.Stale != nil {
+		*opts.Stale = false
+	}
 	if err := c.checkTTL("GetOptions.TTL", opts.TTL); err != nil {
 		var zero V
 		return zero, err
 	}
-	if e := c.local.Get(key); e != nil {
+	load := opts.Load
+	if load == nil {
+		load = c.opts.Load
+	}
+	if e, due := c.local.Lookup(key); e != nil {
+		if due {
+			c.refreshLater(ctx, key, load, opts.TTL)
+		}
 		if e.Absent {
 			return e.Value, ErrNotFound
 		}
 		return e.Value, nil
 	}
-	f := &flight[V]{key: key, load: opts.Load, ttl: opts.TTL}
-	if f.load == nil {
-		f.load = c.opts.Load
-	}
-	return c.fetchShared(ctx, f)
+	return c.fetchShared(ctx, &flight[V]{key: key, load: load, ttl: opts.TTL}, opts.Stale)
 }
 
 // Refresh loads key from the source now, whatever the tiers hold, replaces it in Redis and in this process, and returns it.
@@ -57,11 +69,12 @@ func (c *Cache[V]) GetWith(ctx context.Context, key string, opts GetOptions[V]) 
 // It is for a value that has aged, not for one that is wrong: other instances keep their L1 copy until its LocalTTL. After a
 // change in the source use Invalidate. It returns what Get does, and ErrNotFound without a loader.
 func (c *Cache[V]) Refresh(ctx context.Context, key string) (V, error) {
-	return c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load, refresh: true})
+	return c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load, refresh: true}, nil)
 }
 
-// fetchShared joins the flight that answers n's question, or makes n that flight, and waits for it.
-func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V]) (V, error) {
+// fetchShared joins the flight that answers n's question, or makes n that flight, and waits for it. stale, if not nil, is
+// told when the answer is an expired value.
+func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V], stale *bool) (V, error) {
 	var zero V
 	if err := c.checkCall(n.key); err != nil {
 		return zero, err
@@ -70,6 +83,7 @@ func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V]) (V, error) {
 		return zero, err
 	}
 	n.ctx, n.done = context.WithoutCancel(ctx), make(chan struct{})
+	c.mayEndEarly(n)
 	n.byCaller = c.mayTry(ctx, n)
 	f, leads := c.flights.join(n)
 	switch {
@@ -78,7 +92,48 @@ func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V]) (V, error) {
 	case f.byCaller && c.try(f):
 		return f.val, f.err
 	}
-	return c.await(ctx, f)
+	return c.await(ctx, f, n.refresh, stale)
+}
+
+// await waits for a flight's result, for as long as its caller does, or for what stands in. A caller who asks for what the
+// source says gets that alone. stale, if not nil, is told when the answer is an expired value.
+func (c *Cache[V]) await(ctx context.Context, f *flight[V], source bool, stale *bool) (V, error) {
+	early := f.early
+	if source {
+		early = nil
+	}
+	for {
+		select {
+		case <-f.done:
+		case <-early:
+		case <-ctx.Done():
+		case <-c.ctx.Done():
+		}
+		// Several may have happened at once, before a batch has come to this key: a value that is there goes first.
+		select {
+		case <-f.done:
+			if f.err != nil && f.hard.ok && !source && c.holds(f.key, f.hard) {
+				return c.serveStale(f.hard, stale), nil
+			}
+			return f.val, f.err
+		default:
+		}
+		select {
+		case <-early:
+			if v, ok := c.softly(f, stale); ok {
+				return v, nil
+			}
+			early = nil
+		default:
+		}
+		var zero V
+		switch {
+		case c.ctx.Err() != nil:
+			return zero, ErrClosed
+		case ctx.Err() != nil:
+			return zero, ctx.Err()
+		}
+	}
 }
 
 func (c *Cache[V]) checkCall(key string) error {

@@ -55,7 +55,11 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 	out := make(map[string]V, len(keys))
 	var missing []string
 	for _, key := range keys {
-		switch e := c.local.Get(key); {
+		e, due := c.local.Lookup(key)
+		if due {
+			c.refreshLater(ctx, key, c.opts.Load, 0)
+		}
+		switch {
 		case e == nil:
 			missing = append(missing, key)
 		case !e.Absent:
@@ -67,7 +71,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 	}
 	var failed failures
 	for _, f := range c.flyMany(ctx, missing, &failed) {
-		v, err := c.await(ctx, f)
+		v, err := c.await(ctx, f, false, nil)
 		switch {
 		case err == nil:
 			out[f.key] = v
@@ -98,6 +102,7 @@ func (c *Cache[V]) flyMany(ctx context.Context, keys []string, failed *failures)
 			continue
 		}
 		n := &flight[V]{key: key, load: c.opts.Load, byCaller: true, ctx: detached, done: make(chan struct{})}
+		c.mayEndEarly(n)
 		f, leads := c.flights.join(n)
 		switch {
 		case !leads:
@@ -118,6 +123,7 @@ func (c *Cache[V]) flyTogether(ctx context.Context, fs []*flight[V]) {
 		go func() {
 			// One budget for all that one goroutine does in turn: so the batch as a whole waits for Redis no longer than that.
 			b := c.newBudget()
+			defer c.watch(every(parts, i)...)()
 			for ; i < len(parts); i += maxParts {
 				g := &group[V]{c: c, ctx: ctx, budget: b}
 				ms := membersOf(parts[i])
@@ -127,22 +133,10 @@ func (c *Cache[V]) flyTogether(ctx context.Context, fs []*flight[V]) {
 	}
 }
 
-// await waits for a flight's result, for as long as its caller does.
-func (c *Cache[V]) await(ctx context.Context, f *flight[V]) (V, error) {
-	select {
-	case <-f.done:
-		return f.val, f.err
-	case <-ctx.Done():
-	case <-c.ctx.Done():
+// every returns what one goroutine deals with, in turn.
+func every[T any](parts [][]T, first int) (all []T) {
+	for i := first; i < len(parts); i += maxParts {
+		all = append(all, parts[i]...)
 	}
-	select {
-	case <-f.done: // several at once; a value that is there goes first
-		return f.val, f.err
-	default:
-	}
-	var zero V
-	if c.ctx.Err() != nil {
-		return zero, ErrClosed
-	}
-	return zero, ctx.Err()
+	return all
 }

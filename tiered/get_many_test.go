@@ -969,7 +969,7 @@ func TestC5APartOfABatchWithoutTimeForRedis(t *testing.T) {
 			g.part(&wg, ms, mode.from)
 			wg.Wait()
 			for _, m := range ms {
-				v, err := c.await(soon(t), m.flight)
+				v, err := c.await(soon(t), m.flight, false, nil)
 				if mode.inL1 {
 					require.NoError(t, err)
 					require.Equal(t, 1, v)

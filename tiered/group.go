@@ -35,10 +35,12 @@ type member[V any] struct {
 	failed bool // somebody else's load of it has, while it was waited for
 
 	lease  remote.Lease
-	leased time.Time   // when it was
-	loaded loaded[V]   // what its loader has come to
-	lost   atomic.Bool // the lease, before the load was over
-	landed atomic.Bool // its result is out
+	leased time.Time // when it was
+	loaded loaded[V] // what its loader has come to
+	took   time.Duration
+	life   time.Duration // of what was loaded
+	lost   atomic.Bool   // the lease, before the load was over
+	landed atomic.Bool   // its result is out
 }
 
 func membersOf[V any](fs []*flight[V]) []*member[V] {
@@ -60,8 +62,9 @@ func keysOf[V any](ms []*member[V]) []string {
 // land hands out a member's result; the first one counts.
 func (g *group[V]) land(m *member[V], v V, err error) {
 	if m.landed.CompareAndSwap(false, true) {
+		defer g.c.flights.finish(m.flight) // also if a codec exits the goroutine
 		m.val, m.err = v, err
-		g.c.flights.finish(m.flight)
+		g.c.afterLoad(m.flight)
 	}
 }
 
@@ -155,6 +158,9 @@ func (g *group[V]) read(wg *sync.WaitGroup, ms []*member[V]) (missing []*member[
 				g.take(m, e)
 				continue
 			case otherEpoch: // the lease script knows which of the two it is
+			case expired:
+				c.keepExpired(m.flight, e, g.open)
+				m.seen = remote.Unusable(raw)
 			case unusable:
 				m.seen = remote.Unusable(raw)
 			}
@@ -227,6 +233,9 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 			alone = append(alone, m)
 			continue
 		}
+		if l.Epoch != g.open.epoch {
+			m.expired.Store(nil) // an epoch has ended, and it with it
+		}
 		switch l.Outcome {
 		case remote.Acquired:
 			if c.opts.NoLease {
@@ -239,9 +248,15 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 			if err != nil {
 				c.bad(m.key, err)
 			}
-			if use == usable {
+			switch use {
+			case usable:
 				g.take(m, e)
 				continue
+			case expired:
+				if l.Epoch == g.open.epoch {
+					c.keepExpired(m.flight, e, g.open)
+				}
+			case otherEpoch, unusable:
 			}
 			m.seen = remote.Unusable(l.Value)
 			if m.asked++; m.asked < maxAttempts {

@@ -38,7 +38,9 @@ func (g *group[V]) loadEach(ms []*member[V]) iter.Seq[[]*member[V]] {
 		wg.Go(func() {
 			defer g.rescue(own)
 			for _, m := range own {
+				began := time.Now()
 				m.loaded.val, m.loaded.err = g.c.callLoader(m.flight, 0, nil)
+				m.took = time.Since(began)
 				loaded <- m
 			}
 		})
@@ -107,6 +109,9 @@ func (g *group[V]) loadAlone(ms []*member[V]) {
 		if absent {
 			c.count.notFound.Add(1)
 		}
+		if absent && (m.keep == nowhere || c.opts.NotFoundTTL <= 0) {
+			c.replace(m.flight)
+		}
 		if (err == nil || absent) && m.keep == inLocal {
 			ttl := c.opts.NotFoundTTL
 			if !absent {
@@ -131,8 +136,11 @@ func (g *group[V]) callMany(ms []*member[V]) {
 		got = all
 		return zero, err
 	}}
+	began := time.Now()
 	_, err := g.c.callLoader(call, 0, nil)
+	took := time.Since(began)
 	for _, m := range ms {
+		m.took = took                       // for each: it would be for one alone
 		if m.loaded.err = err; err != nil { // and then got may not be looked at: a loader that is late may be writing it
 			continue
 		}
@@ -211,10 +219,16 @@ func (g *group[V]) store(ms []*member[V]) {
 	}
 	for i, inLocal := range g.fill(filling, fills) {
 		if m := filling[i]; inLocal {
-			c.putLocal(m.flight, m.loaded.val, m.loaded.err != nil, fills[i].TTL)
+			c.ageLoaded(m.flight, ages{age: time.Since(m.leased), ttl: m.life, load: m.took})
+			c.putLocal(m.flight, m.loaded.val, m.loaded.err != nil, m.life)
 		}
 	}
 	g.release(useless)
+	for _, m := range useless {
+		if errors.Is(m.loaded.err, ErrNotFound) {
+			c.replace(m.flight)
+		}
+	}
 	for _, m := range ms {
 		g.land(m, m.loaded.val, m.loaded.err)
 	}
@@ -229,15 +243,20 @@ func (g *group[V]) filling(m *member[V], absent bool) (fill remote.Filling, ok b
 	}
 	env := remote.Envelope{
 		Schema: c.schema, Absent: absent, Epoch: m.lease.Epoch, Payload: payload,
-		Created: m.lease.Now, Expires: m.lease.Now + (time.Since(m.leased) + ttl).Milliseconds(),
+		Created: m.lease.Now, Expires: m.lease.Now + (time.Since(m.leased) + ttl).Milliseconds(), Load: m.took,
 	}
 	bytes, err := env.Encode(m.key)
 	if err != nil {
 		return remote.Filling{}, false
 	}
+	m.life = ttl
+	keep := ttl
+	if !absent {
+		keep = c.lingering(ttl)
+	}
 	wake := pubsub.Message{Op: pubsub.Wake, Channel: c.channel, Keys: []string{m.key}, Outcome: pubsub.Filled}
 	return remote.Filling{
-		Key: m.key, Token: m.lease.Token, Envelope: bytes, TTL: ttl, Epoch: m.lease.Epoch, Wake: wake.Encode(),
+		Key: m.key, Token: m.lease.Token, Envelope: bytes, TTL: keep, Epoch: m.lease.Epoch, Wake: wake.Encode(),
 	}, true
 }
 

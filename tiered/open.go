@@ -10,9 +10,11 @@ import (
 
 // decoded is an entry of Redis, understood.
 type decoded[V any] struct {
-	val    V
-	absent bool
-	life   time.Duration // until it expires
+	val     V
+	absent  bool
+	life    time.Duration // until it expires, negative if it has
+	age     ages
+	payload []byte // what val is decoded from
 }
 
 // use says what can be done with an entry's bytes.
@@ -21,6 +23,7 @@ type use int
 const (
 	usable     use = iota
 	otherEpoch     // invalidated, or of an epoch that is newer than the one we know
+	expired        // within StaleIfError; val is not decoded
 	unusable       // expired, or nothing that this cache can read
 )
 
@@ -41,11 +44,17 @@ func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64) (decode
 	if e.Epoch != epoch {
 		return none, otherEpoch, nil
 	}
-	life := time.Duration(e.Expires-now) * time.Millisecond
-	if e.Expires <= now || e.Expires-now > int64(maxDuration/time.Millisecond) {
+	if e.Expires-now > int64(maxDuration/time.Millisecond) || now-e.Expires > int64(maxDuration/time.Millisecond) {
 		return none, unusable, nil
 	}
-	d := decoded[V]{absent: e.Absent, life: life}
+	d := decoded[V]{absent: e.Absent, life: time.Duration(e.Expires-now) * time.Millisecond, age: agesOf(e, now), payload: e.Payload}
+	switch {
+	case d.life > 0:
+	case !e.Absent && -d.life < c.opts.StaleIfError:
+		return d, expired, nil
+	default:
+		return none, unusable, nil
+	}
 	if !e.Absent {
 		if d.val, err = unmarshal[V](c.opts.Codec, c.entry(key), e.Payload); err != nil {
 			return none, unusable, fmt.Errorf("%w: %w", errUndecodable, err)

@@ -74,6 +74,23 @@ type Options[V any] struct {
 	// is an error of Set; for a loaded value it is counted, logged, and the value is not stored. It must be fast, and its
 	// panic is contained.
 	TTLFor func(key string, v V) time.Duration
+	// RefreshAfter is the age from which a value that is read is loaded anew in the background, at least MaxStaleness and less
+	// than TTL. Readers get the value that is there at once, and one instance in the fleet loads. A value with a shorter TTL of
+	// its own is refreshed shortly before it expires. Jitter shortens the age, and so does a load that takes long, at random
+	// and down to half of it: what takes longer starts earlier. A refresh that fails is logged, counted, and repeated at growing
+	// intervals; the value stays. Zero: no refresh.
+	//
+	// Other instances ask Redis for a younger value when their own copy has reached the age, and do not load again. A refresh
+	// needs Redis: without it nothing is refreshed. With NoLease each instance may refresh.
+	RefreshAfter time.Duration
+	// StaleIfError is for how long past its TTL a value is kept for the case that the loader fails: with an error, a panic or
+	// a timeout. Get then returns the expired value; GetOptions.Stale and Stats tell. "Not found" is no failure. A value that
+	// was invalidated is never returned, nor is one of which nobody can tell, because Redis is away for longer than
+	// MaxStaleness: then the loader's error is. Zero: errors are returned.
+	StaleIfError time.Duration
+	// SoftTimeout is how long a Get waits for a load while there is an expired value within StaleIfError. It then returns
+	// that, and the load goes on and stores its result. Less than LoadTimeout; needs StaleIfError. Zero: it waits for the load.
+	SoftTimeout time.Duration
 	// Jitter shortens each TTL by a random part of up to this fraction, so that what was stored together does not expire
 	// together. From 0 to below 1. Zero: 0.1. Off: none.
 	Jitter float64
@@ -159,6 +176,7 @@ func (o Options[V]) validate() error {
 	v.duration("LocalTTL", o.LocalTTL, minDuration, "", true)
 	v.duration("NotFoundTTL", o.NotFoundTTL, minDuration, "", true)
 	v.duration("LoadTimeout", o.LoadTimeout, minDuration, "", true)
+	o.validateAging(&v)
 	v.duration("RedisTimeout", o.RedisTimeout, minDuration, "", false)
 	v.duration("LeaseWait", o.LeaseWait, minDuration, "", true)
 	v.duration("CloseTimeout", o.CloseTimeout, minDuration, "", false)
@@ -183,6 +201,29 @@ func (o Options[V]) validate() error {
 	return errors.Join(v.errs...)
 }
 
+// validateAging checks what lets a value be served that is older than it might be.
+func (o Options[V]) validateAging(v *validator) {
+	if o.RefreshAfter != 0 {
+		v.duration("RefreshAfter", o.RefreshAfter, max(o.MaxStaleness, minDuration), " (MaxStaleness)", true)
+	}
+	if o.RefreshAfter >= o.TTL && o.TTL > 0 {
+		v.fail("RefreshAfter", o.RefreshAfter, fmt.Sprintf("must be less than %v (TTL)", o.TTL))
+	}
+	if o.StaleIfError != 0 {
+		v.duration("StaleIfError", o.StaleIfError, minDuration, "", true)
+	}
+	if o.SoftTimeout != 0 {
+		v.duration("SoftTimeout", o.SoftTimeout, minDuration, "", true)
+	}
+	switch {
+	case o.SoftTimeout <= 0:
+	case o.StaleIfError <= 0:
+		v.fail("SoftTimeout", o.SoftTimeout, "needs StaleIfError, without which no expired value is kept")
+	case o.LoadTimeout > 0 && o.SoftTimeout >= o.LoadTimeout:
+		v.fail("SoftTimeout", o.SoftTimeout, fmt.Sprintf("must be less than %v (LoadTimeout)", o.LoadTimeout))
+	}
+}
+
 type validator struct{ errs []error }
 
 func (v *validator) fail(field string, value any, bound string) {
@@ -204,9 +245,11 @@ type GetOptions[V any] struct {
 	// Load is the loader for this call. Nil: Options.Load. Calls that share a load get the result of the loader that
 	// started it, so all loaders of one key must be equivalent.
 	Load LoadFunc[V]
-	// TTL is how long the value stays in Redis if this call loads it, at least Options.MaxStaleness. Zero: Options.TTLFor,
-	// then Options.TTL.
+	// TTL is how long the value stays in Redis if this call loads it or has it refreshed, at least Options.MaxStaleness. Zero:
+	// Options.TTLFor, then Options.TTL.
 	TTL time.Duration
+	// Stale, if not nil, is set to whether the value has expired and stands in for a load that failed or takes long.
+	Stale *bool
 }
 
 // SetOptions are what a single SetWith does differently.

@@ -73,7 +73,7 @@ func (c *Cache[V]) setting(key string, v V, t trust) (set remote.Setting, ok boo
 		return remote.Setting{}, false, fmt.Errorf("%w: %w", ErrEncode, err)
 	}
 	message := pubsub.Message{Op: pubsub.Invalidate, Sender: c.bus.id(), Keys: []string{key}}.Encode()
-	return remote.Setting{Key: key, Envelope: bytes, TTL: ttl, Message: message}, true, nil
+	return remote.Setting{Key: key, Envelope: bytes, TTL: c.lingering(ttl), Message: message}, true, nil
 }
 
 // setMany evicts, changes Redis, and evicts again: see invalidate, and set for the times.

@@ -25,6 +25,12 @@ type Stats struct {
 	Unstored   uint64 // loaded values that cannot be stored: too large, not encodable, or a bad TTL of Options.TTLFor
 	BadEntries uint64 // entries in Redis that could not be used: corrupt, foreign, of another type, too large
 
+	Refreshes        uint64 // loads in the background of values past RefreshAfter; Loads counts them too
+	RefreshErrors    uint64 // of which failed, or brought what cannot be stored
+	RefreshUnchanged uint64 // of which brought what was there
+	RefreshSkipped   uint64 // refreshes put off because as many as may run at once did
+	Stale            uint64 // Gets answered with an expired value, because the load failed or took longer than SoftTimeout
+
 	Sets        uint64 // Sets sent to Redis
 	Invalidated uint64 // keys that this instance invalidated
 	Received    uint64 // keys whose invalidation was heard on the bus, its own included
@@ -49,6 +55,8 @@ func (c *Cache[V]) Stats() Stats {
 		Loads: n.loads.Load(), LoadErrors: n.loadErrors.Load(), NotFound: n.notFound.Load(),
 		LeaseWaits: n.leaseWaits.Load(), Fills: n.fills.Load(), Refused: n.refused.Load(),
 		Unstored: n.unstored.Load(), BadEntries: n.badEntries.Load(),
+		Refreshes: n.refreshes.Load(), RefreshErrors: n.refreshErrors.Load(), RefreshUnchanged: n.unchanged.Load(),
+		RefreshSkipped: n.refreshSkipped.Load(), Stale: n.stale.Load(),
 		Sets: n.sets.Load(), Invalidated: n.invalidated.Load(), Received: n.received.Load(),
 		Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(),
 		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),

@@ -32,12 +32,16 @@ func bubble(t *testing.T, test func(t *testing.T, world *world)) {
 				return w.redis.Dial()
 			},
 		})
+		defer func() { // also after a failure: a bubble must not be left with goroutines in it
+			for _, c := range w.caches {
+				if err := c.Close(); !t.Failed() {
+					require.NoError(t, err)
+				}
+			}
+			require.NoError(t, w.rdb.Close())
+			w.redis.Close()
+		}()
 		test(t, w)
-		for _, c := range w.caches {
-			require.NoError(t, c.Close())
-		}
-		require.NoError(t, w.rdb.Close())
-		w.redis.Close()
 	})
 }
 

@@ -18,7 +18,7 @@ import (
 // A socket that is waited for looks at a deadline and not at a cancellation, and the trip is that of all who join. So the
 // caller's deadline must be no nearer than the trip's; a cancellation is noticed after RedisTimeout at the latest.
 func (c *Cache[V]) mayTry(ctx context.Context, n *flight[V]) bool {
-	if !c.tries || n.refresh {
+	if !c.tries || n.refresh || c.mayBeSoft(n.key) {
 		return false
 	}
 	at, ok := ctx.Deadline()

@@ -69,7 +69,7 @@ func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, ttl time
 	callCtx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
 	moves := c.journal.begin()
-	_, err = c.writes.Set(callCtx, key, bytes, ttl, t.epoch, notAfter, message)
+	_, err = c.writes.Set(callCtx, key, bytes, c.lingering(ttl), t.epoch, notAfter, message)
 	if err != nil {
 		c.redisFailed("set", err)
 		c.pending.add([]string{key}, latest)

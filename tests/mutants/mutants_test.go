@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,8 +81,8 @@ var mutants = []mutant{
 	{
 		name: "ticket: it is taken when the value is stored",
 		file: "tiered/fetch.go",
-		old:  "c.local.Put(f.key, v, f.ticket, life)",
-		new:  "c.local.Put(f.key, v, c.local.Ticket(f.key), life)",
+		old:  "c.local.PutAging(f.key, v, absent, f.ticket, life, f.due)",
+		new:  "c.local.PutAging(f.key, v, absent, c.local.Ticket(f.key), life, f.due)",
 		pkg:  "./tiered", run: "TestAnOldReadFromRedisDoesNotEnterL1|TestC2",
 	},
 	{
@@ -94,8 +95,8 @@ var mutants = []mutant{
 	{
 		name: "order of a hit: the state before the proof",
 		file: "local/store.go",
-		old:  "	proof := e.ticket.session.proof.Load()\n	now := s.now()\n	return now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires &&\n		e.state.Load() == live &&",
-		new:  "	ok := e.state.Load() == live\n	now := s.now()\n	return now-max(e.ticket.at, e.ticket.session.proof.Load()) <= s.maxStaleness && now < e.expires &&\n		ok &&",
+		old:  "	proof := e.ticket.session.proof.Load()\n	now = s.now()\n	return now, now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires &&\n		e.state.Load() == live &&",
+		new:  "	isLive := e.state.Load() == live\n	now = s.now()\n	return now, now-max(e.ticket.at, e.ticket.session.proof.Load()) <= s.maxStaleness && now < e.expires &&\n		isLive &&",
 		pkg:  "./local", run: "TestTheOrderOfAHit",
 	},
 	{
@@ -122,8 +123,8 @@ var mutants = []mutant{
 	{
 		name: "age: an entry without proof is served until it expires",
 		file: "local/store.go",
-		old:  "	return now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires",
-		new:  "	_ = proof\n	return now < e.expires",
+		old:  "	return now, now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires",
+		new:  "	_ = proof\n	return now, now < e.expires",
 		pkg:  "./local", run: "TestTheAgeRule",
 	},
 	{
@@ -269,8 +270,8 @@ var mutants = []mutant{
 	{
 		name: "batch: the fills carry the epoch of now",
 		file: "tiered/group_load.go",
-		old:  "TTL: ttl, Epoch: m.lease.Epoch,",
-		new:  "TTL: ttl, Epoch: c.gate.look().epoch,",
+		old:  "TTL: keep, Epoch: m.lease.Epoch,",
+		new:  "TTL: keep, Epoch: c.gate.look().epoch,",
 		pkg:  "./tiered", run: "TestC4ANewEpochDuringABulkLoad",
 	},
 	{
@@ -519,7 +520,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 	}
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	for _, m := range mutants {
+	for _, m := range slices.Concat(mutants, aging) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			overlay := write(t, root, m)
@@ -535,7 +536,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 // The texts must be there also where the mutants do not run.
 func TestEveryMutantAppliesOnce(t *testing.T) {
 	t.Parallel()
-	for _, m := range mutants {
+	for _, m := range slices.Concat(mutants, aging) {
 		source, err := os.ReadFile(filepath.Join("../..", m.file))
 		require.NoError(t, err)
 		require.Equal(t, 1, strings.Count(string(source), m.old), "%s: its text in %s", m.name, m.file)
