@@ -26,9 +26,10 @@ var ErrMessage = errors.New("unreadable message")
 // Op is what a message says.
 type Op string
 
-// The operations. Invalidate and All travel on a topic's channel, Beat and Wake on an instance's private one.
+// The operations. Invalidate, Tags and All travel on a topic's channel, Beat and Wake on an instance's private one.
 const (
 	Invalidate Op = "inv"  // Sender, Keys
+	Tags       Op = "tags" // Sender, Keys: the tags
 	All        Op = "all"  // Sender
 	Beat       Op = "beat" // Token
 	Wake       Op = "wake" // Channel, Keys (one), Outcome
@@ -44,7 +45,7 @@ const (
 type Message struct {
 	Op      Op
 	Sender  string   // who tells, for logs alone: no receiver skips its own messages
-	Keys    []string // what has changed
+	Keys    []string // what has changed: keys, or tags
 	Token   string   // the heartbeat's
 	Channel string   // the topic that a Wake is for
 	Outcome string   // Filled or Failed
@@ -56,7 +57,7 @@ func (m Message) Encode() []byte {
 	b = append(b, m.Op...)
 	b = append(b, ' ')
 	switch m.Op {
-	case Invalidate:
+	case Invalidate, Tags:
 		b = field(b, m.Sender)
 		for _, key := range m.Keys {
 			b = field(b, key)
@@ -134,7 +135,7 @@ func Parse(s string) (Message, error) {
 	m := Message{Op: Op(op)}
 	var err error
 	switch m.Op {
-	case Invalidate:
+	case Invalidate, Tags:
 		err = m.parseInvalidate(rest)
 	case All:
 		err = fields(rest, &m.Sender)

@@ -257,7 +257,7 @@ func (b *Bus) applyTopic(name, payload string) {
 		return
 	}
 	m, err := Parse(payload)
-	if err == nil && m.Op != Invalidate && m.Op != All {
+	if err == nil && m.Op != Invalidate && m.Op != Tags && m.Op != All {
 		err = fmt.Errorf("%w: %s on a topic's channel", ErrMessage, m.Op)
 	}
 	for _, member := range c.members {
@@ -286,7 +286,7 @@ func (b *Bus) applyPrivate(payload string) {
 				member.Handler.Message(m)
 			}
 		}
-	case Invalidate, All:
+	case Invalidate, Tags, All:
 	}
 }
 

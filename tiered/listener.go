@@ -34,6 +34,9 @@ func (l listener[V]) Message(m pubsub.Message) {
 			c.evict(key)
 			c.waiters.tell(key, changed)
 		}
+	case pubsub.Tags:
+		c.count.received.Add(uint64(len(m.Keys)))
+		c.local.EvictTags(m.Keys...)
 	case pubsub.All:
 		c.count.received.Add(1)
 		l.flush()

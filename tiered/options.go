@@ -134,6 +134,14 @@ type Options[V any] struct {
 	// ErrNotFound always does. Its panic is contained and means no.
 	IsNotFound func(error) bool
 
+	// Tags returns the tags of a value, for InvalidateTags: at most 32, of 1 to 255 bytes each. It is asked once for each value
+	// that is loaded or set. Nil: values have none. It must be fast. If it panics or returns what are no tags, a loaded value is
+	// returned and not stored, which is counted and logged, and Set returns ErrInvalidTag.
+	//
+	// All instances of a cache should have the same. One without it obeys the tags of what others have stored; what it stores
+	// itself has none, and those that have Tags load it anew.
+	Tags func(key string, v V) []string
+
 	// Bus is a connection to Redis that several caches share; it must be made from the same client. Nil: the cache has its own.
 	Bus *Bus
 	// Logger gets what an operator should know, each cause at most once a minute. Nil: slog.Default().
