@@ -154,3 +154,43 @@ func TestAHitWithTagsDoesNotAllocate(t *testing.T) {
 	require.True(t, s.Put("k", "v", s.Tagged(s.Ticket("k"), []string{"red", "green"}), time.Hour))
 	require.Zero(t, testing.AllocsPerRun(100, func() { s.Get("k") }))
 }
+
+// What has expired stands in for nothing once one of its tags is evicted.
+func TestStandsWithTags(t *testing.T) {
+	t.Parallel()
+	s := taggedStore(t)
+	require.True(t, s.Put("k", "v", s.Tagged(s.Ticket("k"), []string{"green", "red"}), time.Hour))
+	e := s.Get("k")
+	require.NotNil(t, e)
+	s.EvictTags("blue")
+	require.True(t, s.Stands(e))
+	s.EvictTags("red")
+	require.False(t, s.Stands(e))
+}
+
+func TestTagsOfOneEntryAreCounted(t *testing.T) {
+	t.Parallel()
+	s := taggedStore(t)
+	plain := s.cost.of(&Entry[string]{key: "k"})
+	marked := s.cost.of(&Entry[string]{key: "k", ticket: s.Tagged(s.Ticket("k"), []string{"green", "red"}).stamp})
+	require.Greater(t, marked, plain+2*8)
+}
+
+// A hit of an entry with tags beside one without, and beside BenchmarkHit's.
+func BenchmarkTaggedHit(b *testing.B) {
+	for _, tags := range [][]string{nil, {"red"}, {"red", "green", "blue"}} {
+		b.Run(fmt.Sprint(len(tags), " tags"), func(b *testing.B) {
+			s := newStore(b, time.Hour)
+			keys := benchOrder()[:1<<10]
+			for _, key := range keys {
+				s.Put(key, key, s.Tagged(s.Ticket(key), tags), time.Hour)
+			}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				s.Get(keys[i&(len(keys)-1)])
+				i++
+			}
+		})
+	}
+}

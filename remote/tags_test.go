@@ -216,11 +216,17 @@ var tagBehaviours = map[string]func(g *tagging){
 		g.requirePayload("")
 	},
 	"a counter that is lost refuses the loads of its time": func(g *tagging) {
+		for range 5 {
+			g.invalidate("another")
+		}
 		g.store("v", "red")
 		l := g.lease()
 		g.del(g.counterKey())
 		g.requirePayload("v")
 		require.False(g, g.fillAs(l, "old", "red"), "none")
+		for range 5 {
+			g.invalidate("another")
+		}
 		l = g.lease()
 		g.del(g.counterKey())
 		g.invalidate("red") // makes one, which counts from its beginning
