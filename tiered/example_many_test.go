@@ -35,8 +35,7 @@ func ExampleCache_GetMany() {
 
 	got, err := names.GetMany(ctx, []string{"1", "2", "3", ""})
 	fmt.Println(got)
-	var failed *tiered.KeysError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*tiered.KeysError](err); ok {
 		fmt.Printf("%q %v\n", failed.Keys, errors.Is(failed, tiered.ErrInvalidKey))
 	}
 	// Output:

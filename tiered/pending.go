@@ -157,7 +157,7 @@ func (p *pending) next(now time.Time, most int) (b batch, wait time.Duration, ok
 	return b, wait, len(p.keys)+len(p.tags) > 0
 }
 
-// ripe returns at most most of names that may be tried now, and how long to wait for another, if that is less than wait.
+// ripe returns names that may be tried now, as many as most says or fewer, and how long to wait for another, if that is less than wait.
 func ripe(names map[string]due, now time.Time, most int, wait time.Duration) ([]string, time.Duration) {
 	var out []string
 	for name, d := range names {

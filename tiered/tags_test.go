@@ -521,26 +521,36 @@ func TestAnExpiredValueWhoseTagIsInvalidatedDoesNotStandIn(t *testing.T) {
 			t.Parallel()
 			r, s := newRedis(t), newSource()
 			f := taggedFleet(t, 2, r, s, func(o *Options[int]) {
-				o.MaxStaleness, o.TTL, o.StaleIfError, o.Jitter = 50*time.Millisecond, 60*time.Millisecond, time.Hour, Off
+				o.MaxStaleness, o.TTL, o.StaleIfError, o.Jitter = 2*time.Second, 2*time.Second, time.Hour, Off
 			})
 			get(t, f[0], "red/1")
+			eventually(t, "it has expired in Redis, which is believed", func() bool {
+				raw, err := f[1].reads.Get(soon(t), "red/1")
+				o := f[1].gate.look()
+				if err != nil || !o.open || !o.keep {
+					return false
+				}
+				_, use, err := f[1].open("red/1", raw, o.epoch, o.now())
+				return err == nil && use == expired
+			})
 			s.mu.Lock()
 			s.err = errSource
 			s.mu.Unlock()
-			eventually(t, "it has expired in Redis, which is believed", func() bool {
-				raw, err := f[1].reads.Get(soon(t), "red/1")
-				require.NoError(t, err)
-				o := f[1].gate.look()
-				_, use, err := f[1].open("red/1", raw, o.epoch, o.now())
-				return err == nil && use == expired && o.open && o.keep
-			})
+			read, letGo := s.holdNext()
+			defer letGo()
+			asked := getAsync(soon(t), f[1], "red/1")
+			wait(t, "the load", read)
 			if invalidated {
 				require.NoError(t, f[0].InvalidateTags(soon(t), "red"))
-				_, err := f[1].Get(soon(t), "red/1")
-				require.ErrorIs(t, err, errSource)
-				return
+				eventually(t, "it is heard", func() bool { return f[1].Stats().Received == 1 })
 			}
-			eventually(t, "it stands in", func() bool { _, err := f[1].Get(soon(t), "red/1"); return err == nil })
+			letGo()
+			got := wait(t, "the load that fails", asked)
+			if invalidated {
+				require.ErrorIs(t, got.err, errSource)
+			} else {
+				require.NoError(t, got.err)
+			}
 		})
 	}
 }
