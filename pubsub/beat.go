@@ -20,7 +20,7 @@ func (b *Bus) beatLoop() {
 	for b.ctx.Err() == nil {
 		interval := b.interval()
 		wait := interval - interval/10 + rand.N(interval/5+1)
-		if b.beat(interval*silentBeats) == nil {
+		if b.beat(allowance(interval)) == nil {
 			retry.reset()
 		} else {
 			wait = min(wait, retry.next())
@@ -38,13 +38,13 @@ func (b *Bus) beatLoop() {
 // beat sends a heartbeat, waits for the reply, and reports it to every member.
 //
 // Connections are closed before the report: a member that believes the report must not read from the server before.
-func (b *Bus) beat(patience time.Duration) error {
+func (b *Bus) beat(wait time.Duration) error {
 	members := b.members()
 	token := newID(16)
 	report := BeatReport{Sent: mono.Now()}
 	since := time.Duration(report.Sent - b.history.sent).Milliseconds()
 	b.sent.add(token, report.Sent)
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, wait)
 	defer cancel()
 	reply, found, err := b.steadyBeat(ctx, members, token)
 	if err == nil && !found {

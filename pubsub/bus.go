@@ -29,10 +29,9 @@ var (
 )
 
 const (
-	// beatsPerBound is how many heartbeats go out within the smallest Bound, at least.
-	beatsPerBound = 5
-	// silentBeats is after how many beats of silence a connection counts as dead: well within the smallest Bound.
-	silentBeats = 3
+	// beatsPerBound is how many heartbeats go out within the smallest Bound. Three are what one lost heartbeat, or one lost
+	// connection, wants in order to cost no proof: see silence and allowance. More would cost the server more and prove no more.
+	beatsPerBound = 3
 	// maxInterval is the pace however long the bounds are, so that a member with a short one which joins does not find a
 	// bus that waits for hours.
 	maxInterval = 2 * time.Second
@@ -235,6 +234,13 @@ func (b *Bus) interval() time.Duration {
 	}
 	return maxInterval
 }
+
+// silence is how long nothing may arrive before a connection counts as dead: after one lost heartbeat the next one is in time,
+// and after a lost connection there is a sixth of the smallest Bound for the next one.
+func silence(interval time.Duration) time.Duration { return interval * 5 / 2 }
+
+// allowance is how long a heartbeat may take. One that is given up leaves time for another within the smallest Bound.
+func allowance(interval time.Duration) time.Duration { return interval * 3 / 2 }
 
 func (b *Bus) setBoundLocked() {
 	bound := time.Duration(0)

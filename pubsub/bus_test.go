@@ -513,7 +513,7 @@ func TestAServerThatAnswersNothingButErrors(t *testing.T) {
 	eventually(t, "an error", func() bool {
 		r.bus.Kick()
 		all := h.reports()
-		return all[len(all)-1].Err != nil
+		return len(all) > 0 && all[len(all)-1].Err != nil
 	})
 	require.Equal(t, "begin prove", h.story())
 	r.mini.SetError("")

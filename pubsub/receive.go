@@ -110,7 +110,7 @@ func (b *Bus) connect() (*subscription, error) {
 		return nil, ErrClosed
 	}
 
-	ctx, cancel := context.WithTimeout(b.ctx, b.interval()*silentBeats)
+	ctx, cancel := context.WithTimeout(b.ctx, silence(b.interval()))
 	defer cancel()
 	if err := s.ps.Subscribe(ctx, channels...); err != nil {
 		s.close()
@@ -190,7 +190,7 @@ func (s *subscription) close() {
 // receive waits for the next message. Every error is the end: go-redis cannot be asked to go on after one without its
 // reconnecting or losing its place.
 func (s *subscription) receive() (any, error) {
-	patience := s.bus.interval() * silentBeats
+	patience := silence(s.bus.interval())
 	m, err := s.ps.ReceiveTimeout(redisclient.Deadline(s.ctx, time.Now().Add(patience)), 0)
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {

@@ -12,7 +12,7 @@ type Topic struct {
 	VersionKey string
 	// VersionTTL is the TTL that heartbeats give VersionKey anew, once a minute or after a quarter of it.
 	VersionTTL time.Duration
-	// Bound is the staleness that the member promises. The bus beats at least five times within the smallest Bound of
+	// Bound is the staleness that the member promises. The bus beats at least three times within the smallest Bound of
 	// its members.
 	Bound time.Duration
 	// Handler is told what happens.

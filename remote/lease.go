@@ -16,9 +16,11 @@ import (
 // Token is the proof of holding a lease: 128 random bits in hex, new for each attempt.
 type Token string
 
+const tokenBytes = 32
+
 // NewToken returns a token that nobody else has.
 func NewToken() Token {
-	var b [16]byte
+	var b [tokenBytes / 2]byte
 	// crypto/rand.Read does not fail: it ends the process if the system has no randomness.
 	_, _ = rand.Read(b[:])
 	return Token(hex.EncodeToString(b[:]))

@@ -41,7 +41,8 @@ type Cache[V any] struct {
 	pending *pending
 	journal *journal
 	gather  gather
-	tries   bool // see try
+	foreign *foreign[V] // nil without Options.Tracking
+	tries   bool        // see try
 
 	timeouts timeout.Group // of what flights wait for Redis
 	count    counters
@@ -156,6 +157,11 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 		return nil, fmt.Errorf("%w: Options.Bus: %w", ErrClosed, err)
 	}
 	c.spawn(c.retryLoop)
+	if opts.Tracking {
+		if c.foreign, err = newForeign(c, keys.Entries()); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
 	return c, nil
 }
 
@@ -220,6 +226,7 @@ func (c *Cache[V]) Close() error {
 	c.closing.Do(func() {
 		c.closed.Store(true)
 		c.cancel()
+		c.foreign.close()
 		c.mu.Lock()
 		c.stopped = true
 		c.mu.Unlock()

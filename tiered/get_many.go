@@ -49,6 +49,10 @@ func (load LoadManyFunc[V]) one(ctx context.Context, key string) (V, error) {
 // single Gets and other batches, and later ones share this; a key that another instance is loading is waited for, and holds
 // nobody up but the caller. A Set or Invalidate of a key during the load keeps the result of that key out of both tiers.
 //
+// A value past Options.RefreshAfter is returned at once and refreshed in the background, by Load, key by key. Where the load of
+// a key fails, or takes longer than Options.SoftTimeout, its expired value stands in under Options.StaleIfError: it is in the
+// map like any other, and Stats counts it.
+//
 // Redis and LoadMany are asked for at most 1000 keys at once. A longer list is dealt with in parts, four at a time. Keep lists
 // short enough for their values to come from Redis within Options.RedisTimeout.
 func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, error) {

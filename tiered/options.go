@@ -96,14 +96,15 @@ type Options[V any] struct {
 	Jitter float64
 
 	// MaxStaleness bounds how long another instance may serve an old value after a Set or Invalidate has returned,
-	// whatever is lost or broken. The instance proves five times within it that it hears invalidations; without proof L1
+	// whatever is lost or broken. The instance proves three times within it that it hears invalidations; without proof L1
 	// is not used. At least 50 ms. Zero: 2 seconds. All instances of a cache should have the same.
 	MaxStaleness time.Duration
-	// LoadTimeout bounds a call of the loader. Zero: 10 seconds. Off: no bound.
+	// LoadTimeout bounds a call of the loader. Zero: 10 seconds. Off: no bound. A loader that takes long wants a LeaseWait that
+	// is as long, or every instance loads.
 	LoadTimeout time.Duration
 	// MaxLoads bounds how many loads without a lease run at once in this process: those of a time in which Redis is away, when
-	// nothing else keeps every instance from asking the source for everything. The others wait, LoadTimeout at most. Up to
-	// 1,000,000. Zero: no bound.
+	// nothing else keeps every instance from asking the source for everything. The others wait, LoadTimeout at most. It is not a
+	// rate, and loads with a lease do not count. Up to 1,000,000. Zero: no bound.
 	MaxLoads int
 	// RedisTimeout bounds what one Get, Set or Invalidate spends on waiting for Redis in all. Zero: 250 ms.
 	RedisTimeout time.Duration
@@ -131,7 +132,7 @@ type Options[V any] struct {
 	// understands the json tags of structs. Entries of other codecs and of other types V are misses and stay unharmed.
 	Codec codec.Codec
 	// IsNotFound reports whether an error of the loader means that the source does not have the key, as sql.ErrNoRows does.
-	// ErrNotFound always does. Its panic is contained and means no.
+	// ErrNotFound always does. Get then returns ErrNotFound, not the loader's error. Its panic is contained and means no.
 	IsNotFound func(error) bool
 
 	// Tags returns the tags of a value, for InvalidateTags: at most 32, of 1 to 255 bytes each. It is asked once for each value
@@ -141,6 +142,11 @@ type Options[V any] struct {
 	// All instances of a cache should have the same. One without it obeys the tags of what others have stored; what it stores
 	// itself has none, and those that have Tags load it anew.
 	Tags func(key string, v V) []string
+	// Tracking has Redis itself tell this instance of every change to the cache's entries, by a connection more (CLIENT TRACKING in
+	// broadcast mode, Redis 6): so a DEL, an UNLINK or a FLUSHALL by redis-cli or by a program in another language reaches L1 as
+	// well. It is beside the bus, and promises less: what happens while that connection is broken is made good when it is
+	// back, by dropping L1.
+	Tracking bool
 
 	// Bus is a connection to Redis that several caches share; it must be made from the same client. Nil: the cache has its own.
 	Bus *Bus

@@ -88,7 +88,8 @@ func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, tags []s
 	return nil
 }
 
-// Invalidate drops the keys from Redis and from every instance. Call it after the source has committed.
+// Invalidate drops the keys from Redis and from every instance. Call it after the source has committed, and also where the
+// source does not say whether it has.
 //
 // Once it has returned nil, no Get that starts later on this instance returns an older value, not even by joining a load
 // that is under way, and none on another instance that starts more than Options.MaxStaleness later; normally that takes one

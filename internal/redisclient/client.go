@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/mono"
 )
 
 // minBulk is the longest string that every Client reads: more than any message of the bus, and than any reply that is
@@ -62,6 +64,7 @@ func (s *conns) dial(ctx context.Context, dial dialFunc, network, addr string) (
 		return nil, errReset
 	}
 	c := &conn{Conn: raw, of: s, frames: frames{maxBulk: &s.maxBulk}}
+	c.heard.Store(mono.Never)
 	s.open[c] = struct{}{}
 	return c, nil
 }

@@ -4,7 +4,15 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+	"time"
+
+	"github.com/tandemcache/tandem/internal/mono"
 )
+
+// unchecked is for how long after an answer go-redis' pool is not let look at the socket before it hands out the connection.
+// The look is one system call of the four that a short command makes, and what it can find after so short a time, an end that
+// came since, can as well come after the look.
+const unchecked = 20 * time.Millisecond
 
 // conn is a connection that its client can close, and that does not let in a length that is not bounded.
 type conn struct {
@@ -13,6 +21,7 @@ type conn struct {
 	frames frames // of the reading goroutine: there is one at a time
 	bad    error  // what frames has refused; go-redis may read again after an error that it does not report
 	closed atomic.Bool
+	heard  atomic.Int64 // when something was read last, by the clock of internal/mono
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -24,6 +33,9 @@ func (c *conn) Read(b []byte) (int, error) {
 		_ = c.Close()
 		return 0, c.bad
 	}
+	if err == nil {
+		c.heard.Store(mono.Now())
+	}
 	return n, err
 }
 
@@ -33,11 +45,15 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// SyscallConn is what go-redis' pool looks at before it hands out a connection that was idle. For one that is not a socket
-// itself, such as TLS, only whether it was closed here can be told; the pool would hand it out once more otherwise.
+// SyscallConn is what go-redis' pool looks at before it hands out a connection that was idle. For one that has just been read
+// from, and one that is not a socket itself, such as TLS, only whether it was closed here can be told; the pool would hand it
+// out once more otherwise.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	if c.closed.Load() {
 		return nil, net.ErrClosed
+	}
+	if mono.Now()-c.heard.Load() < int64(unchecked) {
+		return nothingToSee{}, nil
 	}
 	if socket, ok := c.Conn.(syscall.Conn); ok {
 		return socket.SyscallConn()
