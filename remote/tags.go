@@ -108,13 +108,16 @@ func (r *reads) readCall(entry string) script.Call {
 	return script.Call{Keys: []string{entry, r.epoch}, Args: []any{r.field, r.field + tagSuffix}}
 }
 
-// standing reads an entry whose tags have to be looked at.
+// standing reads an entry whose tags have to be looked at. Who calls counts one command.
 func (r *reads) standing(ctx context.Context, entry string) ([]byte, error) {
 	call := r.readCall(entry)
-	return bytesOf(readScript.Run(ctx, r.client, call.Keys, call.Args...))
+	var sent atomic.Uint64
+	value, err := bytesOf(readScript.RunCounted(ctx, &sent, r.client, call.Keys, call.Args...))
+	r.sent.Add(sent.Load() - 1)
+	return value, err
 }
 
-// standingMany is standing for several, in one round trip. Who calls counts.
+// standingMany is standing for several, in one round trip.
 func (r *reads) standingMany(ctx context.Context, entries []string) []answer {
 	calls := make([]script.Call, len(entries))
 	for i, entry := range entries {
@@ -125,6 +128,7 @@ func (r *reads) standingMany(ctx context.Context, entries []string) []answer {
 	for i, cmd := range readScript.RunMany(ctx, &sent, r.client, calls) {
 		out[i].value, out[i].err = bytesOf(cmd)
 	}
+	r.sent.Add(sent.Load() - uint64(len(entries)))
 	return out
 }
 

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -406,4 +407,56 @@ func TestDecodeOfTags(t *testing.T) {
 	require.ErrorIs(t, spoil(func(s []byte) []byte { s[at+1] = 255; return s }), ErrForeign)
 	require.ErrorIs(t, spoil(func(s []byte) []byte { s[3] |= flagAbsent; return s }), ErrForeign)
 	require.ErrorIs(t, spoil(func(s []byte) []byte { s[3] |= 4; return s }), ErrForeign)
+}
+
+func TestCommandsOfTagsAreCounted(t *testing.T) {
+	t.Parallel()
+	for _, known := range []bool{false, true} { // whether the server has the scripts
+		rdb := servers[0].start(t)
+		g := newTagging(t, rdb)
+		if known {
+			g.store("v", "red")
+			g.requirePayload("v")
+			g.invalidate("red")
+		}
+		var sent sentCommands
+		rdb.AddHook(&sent)
+		before := g.tagged.Commands() + g.plain.Commands()
+		g.store("v", "red")
+		for _, s := range []*Store{g.tagged, g.plain} {
+			for range 2 {
+				_, err := s.Get(g.ctx(), key)
+				require.NoError(t, err)
+				s.GetMany(g.ctx(), []string{key, "other", key})
+			}
+		}
+		g.invalidate("red")
+		require.Equal(t, sent.n.Load(), g.tagged.Commands()+g.plain.Commands()-before)
+	}
+}
+
+// sentCommands counts those in pipelines too, and not what makes a connection ready.
+type sentCommands struct{ sent }
+
+func (s *sentCommands) count(cmds ...redis.Cmder) {
+	for _, cmd := range cmds {
+		switch cmd.Name() {
+		case "evalsha", "eval", "hget":
+			s.n.Add(1)
+		}
+	}
+}
+
+func (s *sentCommands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		s.count(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (s *sentCommands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		s.count(cmds...)
+		return next(ctx, cmds)
+	}
 }

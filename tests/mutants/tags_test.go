@@ -160,7 +160,7 @@ var tags = []mutant{
 		name: "tags: a value loaded without Redis enters L1 without",
 		file: "tiered/tags.go",
 		old:  "	c.label(f, tags)\n	return ttl\n",
-		new:  "	return ttl\n",
+		new:  "	f.tags = tags\n	return ttl\n",
 		pkg:  "./tiered", run: "TestC5TagsWithoutRedis",
 	},
 	{
