@@ -130,8 +130,8 @@ var mutants = []mutant{
 	{
 		name: "age: it counts from the moment of storing",
 		file: "local/store.go",
-		old:  "	e.hash, e.key, e.ticket = s.hash(key), key, t\n",
-		new:  "	t.at = mono.Now()\n	e.hash, e.key, e.ticket = s.hash(key), key, t\n",
+		old:  "	e.hash, e.key, e.ticket = s.hash(key), key, t.stamp\n",
+		new:  "	t.at = mono.Now()\n	e.hash, e.key, e.ticket = s.hash(key), key, t.stamp\n",
 		pkg:  "./local", run: "TestWithoutASessionAgeCountsFromTheTicket",
 	},
 	{
