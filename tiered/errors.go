@@ -49,7 +49,7 @@ var (
 	// also a context.DeadlineExceeded.
 	ErrLoadTimeout error = loadTimeoutError{}
 
-	// ErrLoaderExited is returned when the loader ended its goroutine with runtime.Goexit, as t.FailNow does.
+	// ErrLoaderExited is returned when the loader, or a codec, ended its goroutine with runtime.Goexit, as t.FailNow does.
 	ErrLoaderExited = errors.New("tiered: the loader called runtime.Goexit")
 )
 

@@ -44,6 +44,7 @@ func (c *Cache[V]) flyOn(f *flight[V], fetch func() (V, error)) {
 		}
 	}()
 	defer c.watch(f)()
+	f.err = ErrLoaderExited // what it is if a codec ends the goroutine
 	f.val, f.err = fetch()
 	c.afterLoad(f)
 }

@@ -10,7 +10,7 @@ import (
 
 // Get returns the value of key: from this process (L1), from Redis (L2), or from Options.Load, which then fills both.
 //
-// The value is shared with every other caller: do not change what it points to.
+// The value is shared with every other caller: do not change what it points to, or set Options.Clone.
 //
 // It returns ErrNotFound if the source does not have the key, the loader's error as it is if it fails (that is not cached,
 // and the next Get loads again), *PanicError, ErrLoaderExited or ErrLoadTimeout if the loader misbehaves, ctx's error if
@@ -33,9 +33,9 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 		if e.Absent {
 			return e.Value, ErrNotFound
 		}
-		return e.Value, nil
+		return c.own(e.Value, nil)
 	}
-	return c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load}, nil)
+	return c.own(c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load}, nil))
 }
 
 // GetWith is Get with a loader or a TTL of its own, and tells more. It returns ErrInvalidOption for a TTL that is too short.
@@ -58,9 +58,9 @@ func (c *Cache[V]) GetWith(ctx context.Context, key string, opts GetOptions[V]) 
 		if e.Absent {
 			return e.Value, ErrNotFound
 		}
-		return e.Value, nil
+		return c.own(e.Value, nil)
 	}
-	return c.fetchShared(ctx, &flight[V]{key: key, load: load, ttl: opts.TTL}, opts.Stale)
+	return c.own(c.fetchShared(ctx, &flight[V]{key: key, load: load, ttl: opts.TTL}, opts.Stale))
 }
 
 // Refresh loads key from the source now, whatever the tiers hold, replaces it in Redis and in this process, and returns it.
@@ -69,7 +69,7 @@ func (c *Cache[V]) GetWith(ctx context.Context, key string, opts GetOptions[V]) 
 // It is for a value that has aged, not for one that is wrong: other instances keep their L1 copy until its LocalTTL. After a
 // change in the source use Invalidate. It returns what Get does, and ErrNotFound without a loader.
 func (c *Cache[V]) Refresh(ctx context.Context, key string) (V, error) {
-	return c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load, refresh: true}, nil)
+	return c.own(c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load, refresh: true}, nil))
 }
 
 // fetchShared joins the flight that answers n's question, or makes n that flight, and waits for it. stale, if not nil, is

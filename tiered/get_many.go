@@ -38,7 +38,7 @@ func (load LoadManyFunc[V]) one(ctx context.Context, key string) (V, error) {
 // 16 at a time.
 //
 // The map has what was found, and is never nil. A key that the source does not have is not in it, and that is no error. Keys
-// that are given twice count once. The values are shared with every other caller: do not change what they point to.
+// that are given twice count once. The values are shared with every other caller, as Get's are.
 //
 // The error joins a *KeysError for each reason, which names the keys that have no answer because of it, beside a map with all
 // the others: what Get returns for one key (a loader's error, *PanicError, ErrLoaderExited, ErrLoadTimeout, ErrInvalidKey,
@@ -58,6 +58,7 @@ func (load LoadManyFunc[V]) one(ctx context.Context, key string) (V, error) {
 func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, error) {
 	out := make(map[string]V, len(keys))
 	var missing []string
+	var failed failures
 	for _, key := range keys {
 		e, due := c.local.Lookup(key)
 		if due {
@@ -67,23 +68,28 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 		case e == nil:
 			missing = append(missing, key)
 		case !e.Absent:
-			out[key] = e.Value
+			c.give(out, &failed, key, e.Value, nil)
 		}
 	}
 	if len(missing) == 0 {
-		return out, nil
+		return out, failed.joined()
 	}
-	var failed failures
 	for _, f := range c.flyMany(ctx, missing, &failed) {
 		v, err := c.await(ctx, f, false, nil)
-		switch {
-		case err == nil:
-			out[f.key] = v
-		case !errors.Is(err, ErrNotFound):
-			failed.add(f.key, err)
-		}
+		c.give(out, &failed, f.key, v, err)
 	}
 	return out, failed.joined()
+}
+
+// give adds what was found out about key.
+func (c *Cache[V]) give(out map[string]V, failed *failures, key string, v V, err error) {
+	v, err = c.own(v, err)
+	switch {
+	case err == nil:
+		out[key] = v
+	case !errors.Is(err, ErrNotFound):
+		failed.add(key, err)
+	}
 }
 
 // flyMany returns a flight for each different key, of those that can have one.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/remote/codec"
 )
 
 type traceKey struct{}
@@ -375,3 +377,45 @@ func TestCloseUnderLoad(t *testing.T) {
 		}
 	}
 }
+
+// exits ends the goroutine that decodes it.
+type exits struct{ N int }
+
+func (*exits) UnmarshalJSON([]byte) error {
+	runtime.Goexit()
+	return nil
+}
+
+func TestADecoderThatExits(t *testing.T) {
+	t.Parallel()
+	for name, cd := range map[string]codec.Codec{"on the caller's goroutine": codec.JSON, "on the flight's": named{codec.JSON}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRedis(t)
+			c, err := New(r.client(t), "things", Options[exits]{
+				Load: func(context.Context, string) (exits, error) { return exits{N: 1}, nil }, Codec: cd, LocalTTL: Off, Logger: quietLog(),
+			})
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = c.Close() })
+			require.NoError(t, c.Ready(soon(t)))
+			_, err = c.Get(soon(t), "k")
+			require.NoError(t, err, "loaded, and stored")
+			got := make(chan error, 1)
+			go func() { // which may be the one that ends
+				defer close(got)
+				_, err := c.Get(soon(t), "k")
+				got <- err
+			}()
+			if err, ok := <-got; ok {
+				require.ErrorIs(t, err, ErrLoaderExited)
+			}
+			eventually(t, "no flight is left", func() bool { return c.flights.underway() == 0 })
+			require.NoError(t, c.Set(soon(t), "other", exits{}))
+		})
+	}
+}
+
+// named is a codec of a user's.
+type named struct{ codec.Codec }
+
+func (named) Name() string { return "json-too" }

@@ -125,6 +125,9 @@ type Options[V any] struct {
 	// Cost returns the bytes of heap that a value keeps alive beside its own fields, for the budget. Nil: an estimate by
 	// reflection. It must be fast, and its panic is contained.
 	Cost func(V) int64
+	// Clone returns a copy of a value that shares nothing with it that may change. With it each caller gets a copy of his own,
+	// made by his own goroutine. Nil: callers share the value. A panic is returned as a *PanicError.
+	Clone func(V) V
 	// MaxEntryBytes bounds an entry in Redis, up to 512 MiB: a larger value is not stored, a larger entry not read. Zero: 1 MiB.
 	MaxEntryBytes int
 

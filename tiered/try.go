@@ -35,10 +35,14 @@ func (c *Cache[V]) try(f *flight[V]) (done bool) {
 	}
 	given := false
 	defer func() {
-		if p := recover(); p != nil && !given { // as in flyOn
-			f.err, done = &PanicError{Value: p}, true
-			c.flights.finish(f)
+		if given {
+			return
 		}
+		f.err, done = ErrLoaderExited, true // as in flyOn
+		if p := recover(); p != nil {
+			f.err = &PanicError{Value: p}
+		}
+		c.flights.finish(f)
 	}()
 	c.flights.believe(f, o)
 	b := c.newBudget()
