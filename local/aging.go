@@ -42,8 +42,9 @@ func (s *Store[V]) Expired(key string, within time.Duration) *Entry[V] {
 	return e
 }
 
-// Stands reports whether an entry might be served now if its expiry did not matter: it was neither evicted nor replaced, and
-// its session is the current one and proves that it hears. The order of the readings matters as for a hit.
+// Stands reports whether an entry might be served now if its expiry did not matter: neither its key nor one of its tags was
+// evicted, it was not replaced, and its session is the current one and proves that it hears. The order of the readings matters
+// as for a hit.
 func (s *Store[V]) Stands(e *Entry[V]) bool {
-	return s.fresh(e.ticket) && e.state.Load() == live && s.current.Load() == e.ticket.session
+	return s.fresh(e.ticket) && e.state.Load() == live && s.current.Load() == e.ticket.session && e.ticket.tags.stand()
 }

@@ -54,6 +54,9 @@ type coster[V any] struct{ user func(V) int64 }
 
 func (c coster[V]) of(e *Entry[V]) int64 {
 	own := heapsize.Class(int64(unsafe.Sizeof(*e))) + heapsize.Class(int64(len(e.key))) + perItem
+	if tags := e.ticket.tags; tags != nil {
+		own += heapsize.Class(int64(unsafe.Sizeof(*tags))) + heapsize.Class(int64(len(tags.slots))*int64(unsafe.Sizeof(tags.slots[0])))
+	}
 	if e.Absent {
 		return own
 	}

@@ -10,6 +10,8 @@
 //     Ristretto with its ticket's version still the slot's, until it is dropped: whichever comes first, eviction or storing,
 //     one of the two sees the other. [Store.Flush], [Store.Begin] and [Store.End] replace the session, which makes all
 //     entries void at once in O(1).
+//   - [Store.EvictTags] does so for all entries of a tag at once: their slots of tags say when, and every hit of an entry that
+//     has tags ([Store.Tagged]) compares them.
 //   - An entry is served only while now - max(its ticket's time, its session's proof) <= Options.MaxStaleness. A session
 //     that stops proving that it hears invalidations ([Store.Prove]) ends by itself, with nobody having to notice.
 //

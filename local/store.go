@@ -35,6 +35,8 @@ type Options[V any] struct {
 // Store is the first tier. All methods may be called concurrently, also beside and after Close.
 type Store[V any] struct {
 	slots        slots[V]
+	tags         tags
+	entries      int64 // that there is about room for
 	seed         maphash.Seed
 	maxStaleness int64 // nanoseconds
 	current      atomic.Pointer[session]
@@ -63,7 +65,7 @@ type Store[V any] struct {
 type Entry[V any] struct {
 	hash    uint64
 	key     string
-	ticket  Ticket
+	ticket  stamp
 	expires int64
 	told    atomic.Uint32 // see uses
 	state   atomic.Uint32 // pending, live or gone; see put and drop
@@ -95,6 +97,7 @@ func New[V any](opts Options[V]) (*Store[V], error) {
 	plan := planFor(opts.Bytes)
 	s := &Store[V]{
 		slots:        newSlots[V](plan.entries),
+		entries:      plan.entries,
 		uses:         uses{length: uint64(plan.counters)},
 		seed:         maphash.MakeSeed(),
 		maxStaleness: int64(opts.MaxStaleness),
@@ -161,7 +164,7 @@ func (s *Store[V]) servable(e *Entry[V]) (now int64, ok bool) {
 	proof := e.ticket.session.proof.Load()
 	now = s.now()
 	return now, now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires &&
-		e.state.Load() == live && s.current.Load() == e.ticket.session
+		e.state.Load() == live && s.current.Load() == e.ticket.session && e.ticket.tags.stand()
 }
 
 // find asks Ristretto, and shows what it holds in the slot.
@@ -238,10 +241,10 @@ func (s *Store[V]) PutAging(key string, v V, absent bool, t Ticket, ttl, refresh
 }
 
 func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl time.Duration) bool {
-	if ttl <= 0 || !s.Good(key, t) {
+	if ttl <= 0 || !s.storable(key, t) {
 		return false
 	}
-	e.hash, e.key, e.ticket = s.hash(key), key, t
+	e.hash, e.key, e.ticket = s.hash(key), key, t.stamp
 	now := mono.Now()
 	if e.expires = now + int64(ttl); e.expires < now {
 		e.expires = math.MaxInt64
@@ -257,7 +260,7 @@ func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl time.Duration) boo
 	// load or a trip to Redis. In return a Get right after this one hits, and a burst of new keys is slowed instead of
 	// being dropped (of 300,000 Sets in a burst Ristretto drops 82 %).
 	s.items.Wait()
-	s.enliven(e)
+	s.enliven(e, t.version)
 	return true
 }
 
@@ -266,9 +269,9 @@ func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl time.Duration) boo
 // Evict counts first and looks second; here Ristretto has the entry first, and the count is compared second. So if the count
 // has not moved here, an Evict that follows finds the entry and drops it; and if an Evict has looked in vain, before the entry
 // was there, its count is seen here. Between the two nobody is served the entry: it is pending.
-func (s *Store[V]) enliven(e *Entry[V]) {
+func (s *Store[V]) enliven(e *Entry[V], version uint64) {
 	slot := s.slots.of(e.hash)
-	if slot.version.Load() != e.ticket.version {
+	if slot.version.Load() != version {
 		s.items.Del(e.hash) // whichever it holds now: one that is better is a miss
 		s.drop(e)
 		return

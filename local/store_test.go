@@ -37,7 +37,7 @@ func value(e *Entry[string]) string {
 
 // entryOf returns an entry of the key "k" that would be served, and is in neither the slot nor Ristretto.
 func entryOf(s *Store[string], v string, t Ticket) *Entry[string] {
-	e := &Entry[string]{hash: s.hash("k"), key: "k", ticket: t, expires: math.MaxInt64, Value: v}
+	e := &Entry[string]{hash: s.hash("k"), key: "k", ticket: t.stamp, expires: math.MaxInt64, Value: v}
 	e.state.Store(live)
 	return e
 }
@@ -71,13 +71,14 @@ func TestAbsentIsAnAnswer(t *testing.T) {
 func TestEvictedBetweenTwoBufferedSets(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	e := entryOf(s, "old", s.Ticket("k"))
+	ticket := s.Ticket("k")
+	e := entryOf(s, "old", ticket)
 	e.state.Store(pending)
 	require.True(t, s.items.Set(e.hash, e, 1)) // as put does, without its check and its wait
 	s.Evict("k")
 	s.Put("k", "new", s.Ticket("k"), time.Hour)
 	s.items.Wait()
-	s.enliven(e)
+	s.enliven(e, ticket.version)
 	require.NotEqual(t, "old", value(s.Get("k")))
 }
 
@@ -86,7 +87,8 @@ func TestNobodyIsServedAnEntryBeforeItsTicketIsComparedAgain(t *testing.T) {
 	t.Parallel()
 	for _, evicted := range []string{"not", "before", "after"} {
 		s := newStore(t, time.Hour)
-		e := entryOf(s, "v", s.Ticket("k"))
+		ticket := s.Ticket("k")
+		e := entryOf(s, "v", ticket)
 		e.state.Store(pending)
 		if evicted == "before" {
 			s.Evict("k")
@@ -97,7 +99,7 @@ func TestNobodyIsServedAnEntryBeforeItsTicketIsComparedAgain(t *testing.T) {
 		if evicted == "after" {
 			s.Evict("k")
 		}
-		s.enliven(e)
+		s.enliven(e, ticket.version)
 		if evicted == "not" {
 			require.Same(t, e, s.Get("k"))
 		} else {

@@ -9,9 +9,16 @@ import (
 // Ticket is the right to store what is read after it was taken. It stays good until the key is evicted, the store is
 // flushed, or its session ends. The zero Ticket is never good.
 type Ticket struct {
+	stamp
+	version uint64 // of the key's slot
+	seq     uint64 // of the evictions of tags
+}
+
+// stamp is what an entry keeps of its ticket.
+type stamp struct {
 	session *session
-	version uint64
 	at      int64
+	tags    *tagged // nil if it has none
 }
 
 // At returns when the ticket was taken, by the clock of internal/mono.
@@ -20,21 +27,28 @@ func (t Ticket) At() int64 { return t.at }
 // Ticket returns a ticket for key. Take it before reading the value from L2 or from the source: it is the reading, not
 // the storing, that an invalidation must be later than.
 func (s *Store[V]) Ticket(key string) Ticket {
-	t := Ticket{at: mono.Now(), session: s.current.Load()}
+	t := Ticket{stamp: stamp{at: mono.Now(), session: s.current.Load()}}
+	t.seq = s.tags.seq.Load()
 	t.version = s.slots.of(s.hash(key)).version.Load()
 	return t
 }
 
-// Good reports whether what was read under t may be served to a reader that starts now: the key was not evicted since,
-// the session is the current one, and either the ticket or the session's proof is at most MaxStaleness old.
+// Good reports whether what was read under t may be served to a reader that starts now: the key was not evicted since, nor
+// any tag, whichever the value has, the session is the current one, and either the ticket or the session's proof is at most
+// MaxStaleness old.
 func (s *Store[V]) Good(key string, t Ticket) bool {
-	return t.session != nil && s.fresh(t) && s.unmoved(s.slots.of(s.hash(key)), t)
+	return s.storable(key, t) && s.tags.seq.Load() == t.seq
 }
 
-// Live is Good for a ticket whose key's evictions the caller follows itself: it compares session and age alone, so that
+// storable is Good for a ticket that knows its value's tags.
+func (s *Store[V]) storable(key string, t Ticket) bool {
+	return t.session != nil && s.fresh(t.stamp) && s.unmoved(s.slots.of(s.hash(key)), t) && t.tags.stand()
+}
+
+// Live is Good for a ticket whose key's evictions the caller follows itself: it compares tags, session and age alone, so that
 // evictions of other keys of the same slot do not count.
 func (s *Store[V]) Live(t Ticket) bool {
-	return t.session != nil && s.fresh(t) && s.current.Load() == t.session
+	return t.session != nil && s.fresh(t.stamp) && s.tags.seq.Load() == t.seq && s.current.Load() == t.session
 }
 
 // fresh is the age half of the rule. The order of its three readings, and that state and session come after it, is what makes
@@ -48,7 +62,7 @@ func (s *Store[V]) Live(t Ticket) bool {
 // Were the state read first, at 1, the reader would go on to see a fresh proof and serve the old value. With the proof read
 // first and the state last, a proof that vouches for a time comes with the states of that time. And now must be read after
 // the proof: read before it, a pause between the two would not count as age.
-func (s *Store[V]) fresh(t Ticket) bool {
+func (s *Store[V]) fresh(t stamp) bool {
 	proof := t.session.proof.Load()
 	now := s.now()
 	return now-max(t.at, proof) <= s.maxStaleness

@@ -69,6 +69,7 @@
 // the bytes, a comma):
 //
 //	tandem/1 inv 5:shell,2:42,2:43,     the entries of keys 42 and 43 have changed; the first field says who tells
+//	tandem/1 tags 5:shell,6:team:7,     every entry with the tag team:7 has changed
 //	tandem/1 all 5:shell,               every entry of this cache has changed
 //	tandem/1 beat 32:<token>,           private channel: a heartbeat
 //	tandem/1 wake 17:<channel>,2:42,6:filled,   private channel: the load of key 42 is over ("filled" or "failed")

@@ -27,9 +27,10 @@ var ErrMessage = errors.New("unreadable message")
 // Op is what a message says.
 type Op string
 
-// The operations. Invalidate, All and Ask travel on a topic's channel, Beat, Wake and Ack on an instance's private one.
+// The operations. Invalidate, Tags, All and Ask travel on a topic's channel, Beat, Wake and Ack on an instance's private one.
 const (
 	Invalidate Op = "inv"  // Sender, Keys
+	Tags       Op = "tags" // Sender, Keys: the tags
 	All        Op = "all"  // Sender
 	Beat       Op = "beat" // Token
 	Wake       Op = "wake" // Channel, Keys (one), Outcome
@@ -47,7 +48,7 @@ const (
 type Message struct {
 	Op      Op
 	Sender  string   // who tells, for logs alone: no receiver skips its own messages; of an Ask and an Ack the bus' ID
-	Keys    []string // what has changed
+	Keys    []string // what has changed: keys, or tags
 	Token   string   // the heartbeat's, or the question's
 	Channel string   // the topic that a Wake is for
 	Outcome string   // Filled or Failed
@@ -59,7 +60,7 @@ func (m Message) Encode() []byte {
 	b = append(b, m.Op...)
 	b = append(b, ' ')
 	switch m.Op {
-	case Invalidate:
+	case Invalidate, Tags:
 		b = field(b, m.Sender)
 		for _, key := range m.Keys {
 			b = field(b, key)
@@ -140,7 +141,7 @@ func Parse(s string) (Message, error) {
 	m := Message{Op: Op(op)}
 	var err error
 	switch m.Op {
-	case Invalidate:
+	case Invalidate, Tags:
 		err = m.parseInvalidate(rest)
 	case All:
 		err = fields(rest, &m.Sender)

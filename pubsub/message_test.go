@@ -40,6 +40,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 		"any bytes":        {Message{Op: Invalidate, Sender: everyByte(), Keys: []string{everyByte(), ",", ":", "1:x,", " ", "\x00"}}, ""},
 		"longest key":      {Message{Op: Invalidate, Sender: long, Keys: []string{strings.Repeat("k", MaxKeyBytes)}}, ""},
 		"most keys":        {Message{Op: Invalidate, Sender: "s", Keys: numbered(MaxKeys, 4)}, ""},
+		"tags":             {Message{Op: Tags, Sender: "shell", Keys: []string{"team:7", "red"}}, "tandem/1 tags 5:shell,6:team:7,3:red,"},
 		"all":              {Message{Op: All, Sender: "shell"}, "tandem/1 all 5:shell,"},
 		"all, no sender":   {Message{Op: All}, "tandem/1 all 0:,"},
 		"beat":             {Message{Op: Beat, Token: "0123456789abcdef0123456789abcdef"}, "tandem/1 beat 32:0123456789abcdef0123456789abcdef,"},
@@ -301,7 +302,7 @@ func FuzzParse(f *testing.F) {
 		for _, name := range []string{m.Sender, m.Token, m.Channel, m.Outcome} {
 			require.LessOrEqual(t, len(name), maxNameBytes)
 		}
-		require.Equal(t, m.Op == Invalidate || m.Op == Wake, len(m.Keys) > 0)
+		require.Equal(t, m.Op == Invalidate || m.Op == Tags || m.Op == Wake, len(m.Keys) > 0)
 		require.True(t, (m.Op != Ask && m.Op != Ack) || (len(m.Sender) == idBytes && !strings.ContainsAny(m.Sender, ": *")))
 	})
 }

@@ -260,7 +260,7 @@ func (b *Bus) applyTopic(name, payload string) {
 		b.acknowledge(m)
 		return
 	}
-	if err == nil && m.Op != Invalidate && m.Op != All {
+	if err == nil && m.Op != Invalidate && m.Op != Tags && m.Op != All {
 		err = fmt.Errorf("%w: %s on a topic's channel", ErrMessage, m.Op)
 	}
 	for _, member := range c.members {
@@ -291,7 +291,7 @@ func (b *Bus) applyPrivate(payload string) {
 		}
 	case Ack:
 		b.questions.acknowledged(m.Token, m.Sender)
-	case Invalidate, All, Ask:
+	case Invalidate, Tags, All, Ask:
 	}
 }
 

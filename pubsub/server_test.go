@@ -286,5 +286,5 @@ func TestTheDocumentedMessagesAreRead(t *testing.T) {
 		require.Equal(t, text, string(m.Encode()))
 		n++
 	}
-	require.Equal(t, 6, n, "one of each operation")
+	require.Equal(t, 7, n, "one of each operation")
 }

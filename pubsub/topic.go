@@ -31,7 +31,7 @@ type Handler interface {
 	End(reason error)
 	// Prove says that every message published before at, by the clock of internal/mono, has been handed to Message.
 	Prove(at int64)
-	// Message hands over an Invalidate, an All or a Wake, in the order in which Redis published them.
+	// Message hands over an Invalidate, a Tags, an All or a Wake, in the order in which Redis published them.
 	Message(m Message)
 	// Unreadable says that something arrived on the channel that Parse refuses.
 	Unreadable(err error)

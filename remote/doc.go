@@ -7,15 +7,18 @@
 //
 //	tandem:{users}:k:42       HASH    the entry of key "42"
 //	tandem:{users}:epoch      STRING  16 hex digits, random, replaced by InvalidateAll; ":" and a note of the heartbeat's
+//	tandem:{users}:t:red      STRING  the version of tag "red": what the counter held when it was made
+//	tandem:{users}:tags       STRING  the counter of invalidations by tag: 16 random hex digits, ":", a number
 //	tandem:{users}:instances  HASH    the instances that acknowledge invalidations, see package pubsub
 //	tandem:{users}:bus:0      channel invalidations, with the number of the logical database
 //
-// The entry's hash has three fields for each schema (a codec's name and the fingerprint of the value's type), so that two
+// The entry's hash has three fields, four with tags, for each schema (a codec's name and the fingerprint of the value's type), so that two
 // releases whose value types differ can run side by side without replacing each other's entries:
 //
 //	cbor-1.3f2a90c1d4e5b687      the envelope
 //	cbor-1.3f2a90c1d4e5b687.l    the lease: when it expires in Redis time (13 digits, ms), a colon, 32 hex digits of token
 //	cbor-1.3f2a90c1d4e5b687.w    the private channels of instances that wait for the lease's holder, space-separated
+//	cbor-1.3f2a90c1d4e5b687.t    the versions of its tags when it was stored, space-separated; the envelope tells the tags
 //
 // The lease lives beside the value and nowhere else. So deleting the one key is a complete invalidation: the value is
 // gone, and with it the right of every load under way to store what it has read before. The key always has a TTL.
@@ -28,6 +31,14 @@
 // lease that is lost (evicted, flushed, failed over) can only refuse a fill, never let a wrong one in. Its expiry bounds
 // how long others wait for a holder that died; it is not what makes a fill right. (After "leases" in "Scaling Memcache
 // at Facebook", NSDI 2013.)
+//
+// # Tags
+//
+// An invalidation by tag deletes the tag's version and counts, in one script, however many entries there are. An entry is
+// found only while its tags have the versions that it was stored with, which every read compares in the same step; so a
+// version that is lost (evicted, flushed) is a miss. Which tags a value has is known only when it has been loaded: so a lease
+// notes the counter, and a fill is refused if one of its tags has a version that was made of a later one, or has none and
+// there is a later one.
 //
 // # Time
 //

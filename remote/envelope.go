@@ -13,7 +13,7 @@ import (
 //
 //	0   2  "TD"
 //	2   1  format, 1
-//	3   1  flags: bit 0 known not to exist; the others must be zero
+//	3   1  flags: bit 0 known not to exist, bit 1 tells tags; the others must be zero
 //	4   8  xxHash64 of bytes 0 to 3, the length of the entry's key (4 bytes), the key, and all from byte 12 on
 //	12  8  epoch of the cache when the load began
 //	20  8  fingerprint of the value's type
@@ -22,6 +22,9 @@ import (
 //	36  8  when the entry expires, in ms of Redis time
 //	44  1  length of the codec's name
 //	45  n  codec's name
+//	..  1  if it tells tags: how many; then for each
+//	..  1    its length
+//	..  n    the tag
 //	..     payload; empty if the key is known not to exist
 //
 // The checksum covers the key, so that an envelope that was copied or renamed to another key is foreign there.
@@ -31,6 +34,7 @@ import (
 const (
 	envelopeFormat = 1
 	flagAbsent     = 1
+	flagTagged     = 2
 
 	offChecksum = 4
 	offEpoch    = 12
@@ -45,8 +49,12 @@ const (
 
 	// MaxCodecName is the longest name of a codec.
 	MaxCodecName = 16
-	// EnvelopeOverhead is the most that an envelope adds to its payload.
+	// EnvelopeOverhead is the most that an envelope without tags adds to its payload.
 	EnvelopeOverhead = headerBytes + MaxCodecName
+	// MaxTags is how many tags an entry has at most.
+	MaxTags = 32
+	// MaxTagBytes is the longest tag.
+	MaxTagBytes = 255
 )
 
 // Why an entry in Redis cannot be used. Each is a miss to a reader, never an error.
@@ -74,6 +82,10 @@ type Envelope struct {
 	Created, Expires int64
 	// Load is how long the load took, in whole ms up to 65.535 s; zero if that is not known.
 	Load time.Duration
+	// Tagged says that whoever stored the entry knows its tags, which may be none. It cannot be where the key is Absent.
+	Tagged bool
+	// Tags are at most MaxTags of 1 to MaxTagBytes bytes. An invalidation of one of them ends the entry.
+	Tags []string
 	// Payload is the encoded value. In a decoded envelope it points into the decoded bytes.
 	Payload []byte
 }
@@ -87,10 +99,16 @@ func (e Envelope) Encode(key string) ([]byte, error) {
 	if e.Absent && len(e.Payload) > 0 {
 		return nil, fmt.Errorf("payload of %d bytes for a key that does not exist", len(e.Payload))
 	}
-	b := make([]byte, headerBytes, headerBytes+len(e.Schema.Codec)+len(e.Payload))
+	if err := e.checkTags(); err != nil {
+		return nil, err
+	}
+	b := make([]byte, headerBytes, headerBytes+len(e.Schema.Codec)+TagsOverhead(e.Tags)+len(e.Payload))
 	b[0], b[1], b[2] = 'T', 'D', envelopeFormat
 	if e.Absent {
 		b[3] = flagAbsent
+	}
+	if e.Tagged {
+		b[3] |= flagTagged
 	}
 	binary.BigEndian.PutUint64(b[offEpoch:], e.Epoch)
 	binary.BigEndian.PutUint64(b[offType:], e.Schema.Type)
@@ -100,6 +118,9 @@ func (e Envelope) Encode(key string) ([]byte, error) {
 	binary.BigEndian.PutUint64(b[offExpires:], uint64(e.Expires))
 	b[offCodec] = byte(len(e.Schema.Codec))
 	b = append(b, e.Schema.Codec...)
+	if e.Tagged {
+		b = appendTags(b, e.Tags)
+	}
 	b = append(b, e.Payload...)
 	binary.BigEndian.PutUint64(b[offChecksum:], checksum(b, key))
 	return b, nil
@@ -108,7 +129,7 @@ func (e Envelope) Encode(key string) ([]byte, error) {
 // Decode reads the envelope of key's entry. It returns ErrForeign or ErrCorrupt, wrapped, for bytes that are not one; it
 // does not panic on any input, and allocates nothing for the payload.
 func Decode(b []byte, key string) (Envelope, error) {
-	if len(b) < headerBytes || b[0] != 'T' || b[1] != 'D' || b[2] != envelopeFormat || b[3]&^flagAbsent != 0 {
+	if len(b) < headerBytes || b[0] != 'T' || b[1] != 'D' || b[2] != envelopeFormat || b[3]&^(flagAbsent|flagTagged) != 0 {
 		return Envelope{}, fmt.Errorf("%w (%d bytes)", ErrForeign, len(b))
 	}
 	if binary.BigEndian.Uint64(b[offChecksum:]) != checksum(b, key) {
@@ -119,7 +140,14 @@ func Decode(b []byte, key string) (Envelope, error) {
 	if n == 0 || n > MaxCodecName || len(b) < headerBytes+n {
 		return Envelope{}, fmt.Errorf("%w: codec name of %d bytes", ErrForeign, n)
 	}
-	if b[3]&flagAbsent != 0 && len(b) > headerBytes+n {
+	tagged, tags, payload := b[3]&flagTagged != 0, []string(nil), b[headerBytes+n:]
+	if tagged {
+		var ok bool
+		if tags, payload, ok = cutTags(payload); !ok {
+			return Envelope{}, fmt.Errorf("%w: its tags", ErrForeign)
+		}
+	}
+	if b[3]&flagAbsent != 0 && (tagged || len(payload) > 0) {
 		return Envelope{}, fmt.Errorf("%w: a payload for a key that does not exist", ErrForeign)
 	}
 	return Envelope{
@@ -129,7 +157,9 @@ func Decode(b []byte, key string) (Envelope, error) {
 		Created: int64(binary.BigEndian.Uint64(b[offLoad:]) & maxCreated),
 		Load:    time.Duration(binary.BigEndian.Uint16(b[offLoad:])) * time.Millisecond,
 		Expires: int64(binary.BigEndian.Uint64(b[offExpires:])),
-		Payload: b[headerBytes+n:],
+		Tagged:  tagged,
+		Tags:    tags,
+		Payload: payload,
 	}, nil
 }
 

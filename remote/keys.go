@@ -70,6 +70,9 @@ func (k Keys) Epoch() string { return prefix + k.name + "}:epoch" }
 // Instances is the HASH of the instances that hear the channel.
 func (k Keys) Instances() string { return prefix + k.name + "}:instances" }
 
+// Tag is the STRING with a tag's version. Beside it lies the counter that versions are made of: see scripts/tags.lua.
+func (k Keys) Tag(tag string) string { return prefix + k.name + "}:t:" + tag }
+
 // Channel is where invalidations are published. It names the logical database, which Redis' channels ignore.
 func (k Keys) Channel(db int) string { return prefix + k.name + "}:bus:" + strconv.Itoa(db) }
 

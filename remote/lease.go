@@ -63,6 +63,8 @@ type Lease struct {
 	Value []byte
 	// Token is what the lease is held under if Outcome is Acquired: the caller's, or, of a shared one, who came first.
 	Token Token
+	// AsOf is what the counter of tags said, if Outcome is Acquired and Options.Tagged is set; for Filling.
+	AsOf string
 }
 
 // Acquire takes the right to load key's entry, for ttl at most. inbox is the private channel that is told when another
@@ -75,10 +77,14 @@ func (s *Store) Acquire(ctx context.Context, key string, token Token, seen Seen,
 }
 
 func (s *Store) acquireCall(key string, token Token, seen Seen, ttl time.Duration, inbox string) script.Call {
-	return script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
+	call := script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
 		s.field, s.field + leaseSuffix, s.field + waiterSuffix,
 		string(token), ttl.Milliseconds(), string(seen), inbox, formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.maxBytes, s.shared,
 	}}
+	if s.tagged {
+		call.Args = append(call.Args, formatEpoch(NewEpoch()))
+	}
+	return call
 }
 
 func acquired(cmd *redis.Cmd) (Lease, error) {
@@ -119,6 +125,9 @@ func parseLease(reply []any) (Lease, error) {
 		l.Value = []byte(text)
 	} else {
 		l.Token = Token(text)
+		if len(reply) > 4 {
+			l.AsOf, _ = reply[4].(string)
+		}
 	}
 	return l, nil
 }
@@ -134,17 +143,28 @@ func (s *Store) renewCall(key string, token Token, ttl time.Duration) script.Cal
 
 // Fill stores an envelope for ttl if the lease is still token's and the epoch is still the one that the load began in.
 // False means that it was refused: an invalidation came between. Those who wait are sent wake.
+//
+// An envelope that tells tags is for FillWith.
 func (s *Store) Fill(ctx context.Context, key string, token Token, envelope []byte, ttl time.Duration, epoch uint64, wake []byte) (bool, error) {
-	stored, err := done(s.call(ctx, fillScript, s.fillCall(key, token, envelope, ttl, epoch, wake)))
-	s.wrote(stored, envelope)
+	return s.FillWith(ctx, Filling{Key: key, Token: token, Envelope: envelope, TTL: ttl, Epoch: epoch, Wake: wake})
+}
+
+// FillWith is Fill. It also refuses if one of the envelope's tags was invalidated since f.AsOf, or may have been.
+func (s *Store) FillWith(ctx context.Context, f Filling) (bool, error) {
+	stored, err := done(s.call(ctx, fillScript, s.fillCall(f)))
+	s.wrote(stored, f.Envelope)
 	return stored, err
 }
 
-func (s *Store) fillCall(key string, token Token, envelope []byte, ttl time.Duration, epoch uint64, wake []byte) script.Call {
-	return script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
+func (s *Store) fillCall(f Filling) script.Call {
+	call := script.Call{Keys: []string{s.keys.Entry(f.Key), s.keys.Epoch()}, Args: []any{
 		s.field, s.field + leaseSuffix, s.field + waiterSuffix,
-		string(token), envelope, ttl.Milliseconds(), formatEpoch(epoch), wake, s.shared,
+		string(f.Token), f.Envelope, f.TTL.Milliseconds(), formatEpoch(f.Epoch), f.Wake, s.shared,
 	}}
+	if tellsTags(f.Envelope) {
+		call.Args = append(call.Args, f.AsOf)
+	}
+	return call
 }
 
 // Release gives the lease up if it is still token's, and sends wake to those who wait.

@@ -50,11 +50,17 @@ func (s *Store) GetMany(ctx context.Context, keys []string) []Answer[[]byte] {
 
 // getTogether answers for the keys of these numbers, and returns the numbers of those whose answers were lost.
 func (s *Store) getTogether(ctx context.Context, keys []string, numbers []int, out []Answer[[]byte]) (lost []int) {
-	cmds := together(ctx, s, numbers, func(p redis.Pipeliner, i int) *redis.StringCmd {
-		return p.HGet(ctx, s.keys.Entry(keys[i]), s.field)
-	})
+	if len(numbers) == 0 {
+		return nil
+	}
+	entries := make([]string, len(numbers))
 	for n, i := range numbers {
-		b, err := cmds[n].Bytes()
+		entries[n] = s.keys.Entry(keys[i])
+	}
+	s.commands.Add(uint64(len(numbers)))
+	answers := s.reads.all(ctx, entries)
+	for n, i := range numbers {
+		b, err := answers[n].value, answers[n].err
 		if errors.Is(err, redisclient.ErrTooLong) {
 			lost = append(lost, i)
 		}
@@ -140,13 +146,12 @@ type Filling struct {
 	TTL      time.Duration
 	Epoch    uint64
 	Wake     []byte
+	AsOf     string // of the lease
 }
 
 // FillMany is Fill for several keys, in one round trip.
 func (s *Store) FillMany(ctx context.Context, fills []Filling) []Answer[bool] {
-	out := runMany(ctx, s, fillScript, fills, done, func(f Filling) script.Call {
-		return s.fillCall(f.Key, f.Token, f.Envelope, f.TTL, f.Epoch, f.Wake)
-	})
+	out := runMany(ctx, s, fillScript, fills, done, s.fillCall)
 	for i, a := range out {
 		s.wrote(a.Value, fills[i].Envelope)
 	}

@@ -16,15 +16,16 @@ type Op string
 
 // The calls of a Store.
 const (
-	OpGet           Op = "get"
-	OpAcquire       Op = "acquire"
-	OpRenew         Op = "renew"
-	OpFill          Op = "fill"
-	OpRelease       Op = "release"
-	OpSet           Op = "set"
-	OpInvalidate    Op = "invalidate"
-	OpInvalidateAll Op = "invalidate_all"
-	OpPresent       Op = "present"
+	OpGet            Op = "get"
+	OpAcquire        Op = "acquire"
+	OpRenew          Op = "renew"
+	OpFill           Op = "fill"
+	OpRelease        Op = "release"
+	OpSet            Op = "set"
+	OpInvalidate     Op = "invalidate"
+	OpInvalidateTags Op = "invalidate_tags"
+	OpInvalidateAll  Op = "invalidate_all"
+	OpPresent        Op = "present"
 )
 
 // ObserveFunc is told of a call that is over: of how many entries it was, how long it took, and how it failed. That an entry
@@ -63,6 +64,8 @@ func opOf(sc script.Script) Op {
 		return OpSet
 	case invalidateScript:
 		return OpInvalidate
+	case invalidateTagsScript:
+		return OpInvalidateTags
 	default:
 		return OpInvalidateAll
 	}

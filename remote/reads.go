@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,7 +32,10 @@ const enough = 24
 type reads struct {
 	client redis.UniversalClient
 	field  string
-	limit  int // round trips at once, not positive: no sharing
+	epoch  string         // its key
+	tagged bool           // most values tell tags
+	sent   *atomic.Uint64 // counts commands beyond one a read
+	limit  int            // round trips at once, not positive: no sharing
 
 	mu     sync.Mutex // protects what follows; never held over a round trip
 	trips  int        // under way
@@ -84,8 +88,46 @@ func (r *reads) get(ctx context.Context, key string) ([]byte, error) {
 	}
 }
 
+// alone asks for one. What tells tags is asked for by a script, which looks at the tags; at once where most values are like that.
 func (r *reads) alone(ctx context.Context, key string) ([]byte, error) {
-	return r.client.HGet(ctx, key, r.field).Bytes()
+	if r.tagged {
+		return r.standing(ctx, key)
+	}
+	value, err := r.client.HGet(ctx, key, r.field).Bytes()
+	if err == nil && tellsTags(value) {
+		r.sent.Add(1)
+		return r.standing(ctx, key)
+	}
+	return value, err
+}
+
+// all asks for several in one round trip, or two.
+func (r *reads) all(ctx context.Context, keys []string) []answer {
+	if r.tagged {
+		return r.standingMany(ctx, keys)
+	}
+	pipe := r.client.Pipeline()
+	cmds := make([]*redis.StringCmd, len(keys))
+	for i, key := range keys {
+		cmds[i] = pipe.HGet(ctx, key, r.field)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	out := make([]answer, len(keys))
+	var tagged []string
+	var at []int
+	for i, cmd := range cmds {
+		out[i].value, out[i].err = cmd.Bytes()
+		if out[i].err == nil && tellsTags(out[i].value) {
+			tagged, at = append(tagged, keys[i]), append(at, i)
+		}
+	}
+	if len(tagged) > 0 {
+		r.sent.Add(uint64(len(tagged)))
+		for n, a := range r.standingMany(ctx, tagged) {
+			out[at[n]] = a
+		}
+	}
+	return out
 }
 
 // next gives a single trip that has ended to those who wait, or back.
@@ -139,18 +181,15 @@ func (r *reads) together(batch []*read) {
 	if len(present) == 0 {
 		return
 	}
-	pipe := r.client.Pipeline()
-	cmds := make([]*redis.StringCmd, len(present))
+	keys := make([]string, len(present))
 	for i, one := range present {
-		cmds[i] = pipe.HGet(ctx, one.key, r.field)
+		keys[i] = one.key
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	for i, one := range present {
-		value, err := cmds[i].Bytes()
-		if errors.Is(err, redisclient.ErrTooLong) && len(present) > 1 {
-			value, err = r.alone(ctx, one.key)
+	for i, a := range r.all(ctx, keys) {
+		if errors.Is(a.err, redisclient.ErrTooLong) && len(present) > 1 {
+			a.value, a.err = r.alone(ctx, keys[i])
 		}
-		one.done <- answer{value, err}
+		present[i].done <- a
 	}
 }
 

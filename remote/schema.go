@@ -11,10 +11,11 @@ type Schema struct {
 	Type uint64
 }
 
-// Field is the field of the envelope; the lease's and the waiters' fields add a suffix to it.
+// Field is the field of the envelope; the fields beside it add a suffix to it.
 func (s Schema) Field() string { return fmt.Sprintf("%s.%016x", s.Codec, s.Type) }
 
 const (
 	leaseSuffix  = ".l"
 	waiterSuffix = ".w"
+	tagSuffix    = ".t" // read.lua is told of it, the other scripts know it
 )

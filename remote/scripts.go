@@ -8,6 +8,8 @@ import (
 
 // Each script's file says what its KEYS and ARGV are and what it answers.
 var (
+	//go:embed scripts/tags.lua
+	tagsSource string
 	//go:embed scripts/acquire.lua
 	acquireSource string
 	//go:embed scripts/renew.lua
@@ -20,14 +22,20 @@ var (
 	invalidateSource string
 	//go:embed scripts/invalidate_all.lua
 	invalidateAllSource string
+	//go:embed scripts/invalidate_tags.lua
+	invalidateTagsSource string
 	//go:embed scripts/set.lua
 	setSource string
+	//go:embed scripts/read.lua
+	readSource string
 
-	acquireScript       = script.New(acquireSource)
-	renewScript         = script.New(renewSource)
-	fillScript          = script.New(fillSource)
-	releaseScript       = script.New(releaseSource)
-	invalidateScript    = script.New(invalidateSource)
-	invalidateAllScript = script.New(invalidateAllSource)
-	setScript           = script.New(setSource)
+	acquireScript        = script.New(tagsSource + acquireSource)
+	renewScript          = script.New(renewSource)
+	fillScript           = script.New(tagsSource + fillSource)
+	releaseScript        = script.New(releaseSource)
+	invalidateScript     = script.New(invalidateSource)
+	invalidateAllScript  = script.New(invalidateAllSource)
+	invalidateTagsScript = script.New(tagsSource + invalidateTagsSource)
+	readScript           = script.New(tagsSource + readSource)
+	setScript            = script.New(tagsSource + setSource)
 )

@@ -28,6 +28,7 @@ type Store struct {
 	channel  string
 	maxBytes int
 	shared   string // what the scripts are told of Options.Shared
+	tagged   bool
 	commands atomic.Uint64
 	observe  ObserveFunc
 
@@ -49,15 +50,19 @@ type Options struct {
 	Observe ObserveFunc
 	// Shared has several hold a lease at once: it keeps out what an invalidation came between, and nobody waits.
 	Shared bool
+	// Tagged says that the values may have tags: what is read is expected to, and leases are for it. Entries of others that tell
+	// tags are read with one round trip more where it is not set.
+	Tagged bool
 }
 
 // New returns the store of one cache on client, which stays the caller's.
 func New(client redis.UniversalClient, opts Options) *Store {
 	s := &Store{
-		reads:  reads{client: client, field: opts.Schema.Field(), limit: opts.Pipelines},
 		client: client, keys: opts.Keys, field: opts.Schema.Field(), channel: opts.Keys.Channel(opts.DB), maxBytes: opts.MaxBytes,
-		observe: opts.Observe,
+		observe: opts.Observe, tagged: opts.Tagged,
 	}
+	s.reads.client, s.reads.field, s.reads.epoch, s.reads.limit = client, s.field, s.keys.Epoch(), opts.Pipelines
+	s.reads.tagged, s.reads.sent = opts.Tagged, &s.commands
 	if opts.Shared {
 		s.shared = "1"
 	}
@@ -103,9 +108,13 @@ func (s *Store) Set(ctx context.Context, key string, envelope []byte, ttl time.D
 }
 
 func (s *Store) setCall(key string, envelope []byte, ttl time.Duration, epoch uint64, notAfter int64, message []byte) script.Call {
-	return script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
+	call := script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
 		s.channel, message, s.field, envelope, ttl.Milliseconds(), formatEpoch(epoch), notAfter,
 	}}
+	if tellsTags(envelope) {
+		call.Args = append(call.Args, formatEpoch(NewEpoch()), epochTTL.Milliseconds())
+	}
+	return call
 }
 
 // Invalidate deletes the entries of at most MaxBatch keys and publishes message, atomically.

@@ -306,6 +306,40 @@ func TestRedisOutOfMemory(t *testing.T) {
 		require.Equal(t, []string{f.channel() + " inv", f.channel() + " all"}, ears.heard())
 		f.fill(f.a, token, "value", ttl, l.Epoch, false)
 	})
+	t.Run("invalidations by tag go through", func(t *testing.T) {
+		rdb := newClient(t, srv.Addr())
+		full(t, rdb, false)
+		for _, lost := range []bool{false, true} {
+			g := newTagging(t, rdb)
+			g.store("v", "red")
+			l := g.lease()
+			if lost {
+				g.del(g.counterKey())
+			}
+			full(t, rdb, true)
+			g.invalidate("red", "unknown")
+			g.invalidate("unknown")
+			b, err := g.tagged.Get(g.ctx(), key)
+			require.NoError(t, err)
+			require.Nil(t, b)
+			full(t, rdb, false)
+			require.False(t, g.fillAs(l, "old", "red"))
+			g.requirePayload("")
+		}
+	})
+	t.Run("a fill with tags stores nothing", func(t *testing.T) {
+		rdb := newClient(t, srv.Addr())
+		full(t, rdb, false)
+		g := newTagging(t, rdb)
+		l := g.lease()
+		full(t, rdb, true)
+		_, err := g.tagged.FillWith(g.ctx(), Filling{
+			Key: key, Token: l.Token, Envelope: g.envelope(key, "v", "red"), TTL: ttl, Epoch: 1, AsOf: l.AsOf,
+		})
+		requireOOM(t, err)
+		full(t, rdb, false)
+		g.requirePayload("")
+	})
 	t.Run("a Set invalidates", func(t *testing.T) {
 		f, token, l, ears := start(t)
 		// Whether it stores as well is Redis' business: a script that has written already may go on.
@@ -346,6 +380,7 @@ func TestAReplicaRefusesEveryChange(t *testing.T) {
 	readonly(err)
 	readonly(f.a.Invalidate(f.ctx(), []string{key}, []byte("inv")))
 	readonly(f.a.InvalidateAll(f.ctx(), []byte("all")))
+	readonly(f.a.InvalidateTags(f.ctx(), []string{"red"}, []byte("tags")))
 
 	require.Equal(t, before, f.fields())
 	require.Empty(t, ears.heard(), "and says nothing")

@@ -20,7 +20,7 @@ func setUnheard(t *testing.T, c *Cache[int], key string, v int) {
 	keys, err := remote.KeysFor(c.name)
 	require.NoError(t, err)
 	store := remote.New(c.bus.control, remote.Options{Keys: keys, Schema: c.schema, DB: 99})
-	payload, err := c.encode(key, v)
+	payload, err := c.encode(key, v, nil)
 	require.NoError(t, err)
 	tr, known := c.gate.known()
 	require.True(t, known)

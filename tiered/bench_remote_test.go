@@ -15,7 +15,8 @@ import (
 )
 
 // An L2 hit beside a bare GET and decode of the same bytes by the same codec, on a real Redis. L1 is off, and each goroutine
-// reads keys of its own, so that no read is shared. Compare within one run:
+// reads keys of its own, so that no read is shared. The last is a cache whose values have two tags each: a script reads them
+// with the tags' versions. Compare within one run:
 //
 //	go test ./tiered -run '^$' -bench RemoteHit -benchmem -count 6
 func BenchmarkRemoteHit(b *testing.B) {
@@ -32,12 +33,22 @@ func BenchmarkRemoteHit(b *testing.B) {
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = c.Close() })
 	require.NoError(b, c.Ready(soon(b)))
+	withTags, err := New(rdb, "members", Options[benchUser]{
+		Load:   func(context.Context, string) (benchUser, error) { return user, nil },
+		Tags:   func(key string, _ benchUser) []string { return []string{"all", "tag of " + key} },
+		Logger: quietLog(), LocalTTL: Off, TTL: time.Hour,
+	})
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = withTags.Close() })
+	require.NoError(b, withTags.Ready(soon(b)))
 	bytes, err := codec.Default.Marshal(user)
 	require.NoError(b, err)
 	keys := make([]string, keysOfOne*readers)
 	for i := range keys {
 		keys[i] = fmt.Sprint("user:", i)
 		_, err := c.Get(ctx, keys[i])
+		require.NoError(b, err)
+		_, err = withTags.Get(ctx, keys[i])
 		require.NoError(b, err)
 		require.NoError(b, rdb.Set(ctx, keys[i], bytes, time.Hour).Err())
 	}
@@ -75,6 +86,10 @@ func BenchmarkRemoteHit(b *testing.B) {
 			_, err := c.Get(ctx, key)
 			return err
 		})
+		run("two tags", func(key string) error {
+			_, err := withTags.Get(ctx, key)
+			return err
+		})
 	}
-	require.Zero(b, c.Stats().RedisErrors)
+	require.Zero(b, c.Stats().RedisErrors+withTags.Stats().RedisErrors)
 }

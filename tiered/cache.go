@@ -129,6 +129,7 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 	}
 	stored := remote.Options{
 		Keys: keys, Schema: schema, DB: bus.db, MaxBytes: opts.MaxEntryBytes, Pipelines: opts.Pipelines, Shared: opts.NoLease,
+		Tagged: opts.Tags != nil,
 	}
 	bus.data.AllowBulk(opts.MaxEntryBytes)
 	logger := quiet.New(opts.Logger, time.Minute)

@@ -9,7 +9,7 @@ import (
 	"github.com/tandemcache/tandem/remote/codec"
 )
 
-// What belongs to the user (the codec, TTLFor, IsNotFound, Cost) is called through the functions here, which turn a panic
+// What belongs to the user (the codec, TTLFor, Tags, IsNotFound, Cost) is called through the functions here, which turn a panic
 // into an error.
 
 func contain(what string, err *error) {
@@ -31,13 +31,17 @@ func schemaOf[V any](c codec.Codec) (s remote.Schema, err error) {
 	return remote.Schema{Codec: c.Name(), Type: codec.Fingerprint(c, reflect.TypeFor[V]())}, nil
 }
 
-// encode returns the payload of v, or an error that wraps ErrEncode or ErrTooLarge.
-func (c *Cache[V]) encode(key string, v V) ([]byte, error) {
+// encode returns the payload of v, which has these tags, or an error that wraps ErrEncode or ErrTooLarge.
+func (c *Cache[V]) encode(key string, v V, tags []string) ([]byte, error) {
 	b, err := marshal(c.opts.Codec, c.entry(key), v)
 	if err != nil {
 		return nil, fmt.Errorf("%w: key %.64q, codec %s: %w", ErrEncode, key, c.schema.Codec, err)
 	}
-	if n := len(b) + remote.EnvelopeOverhead; n > c.opts.MaxEntryBytes {
+	n := len(b) + remote.EnvelopeOverhead
+	if c.opts.Tags != nil {
+		n += remote.TagsOverhead(tags)
+	}
+	if n > c.opts.MaxEntryBytes {
 		return nil, fmt.Errorf("%w: key %.64q has %d bytes, Options.MaxEntryBytes is %d", ErrTooLarge, key, n, c.opts.MaxEntryBytes)
 	}
 	return b, nil

@@ -26,6 +26,8 @@
 //     and is repeated in the background.
 //   - Bad data is a miss: what cannot be read in Redis is counted, logged, and replaced by a load.
 //
+// InvalidateTags and InvalidateAll promise for every entry concerned what Invalidate does for one.
+//
 // Where MaxStaleness is too long for other instances, as for a permission that is revoked, InvalidateAndWait returns when none of
 // them serves an old value any more.
 //
@@ -40,7 +42,8 @@
 // # How
 //
 // Every read takes a ticket before it reads; an eviction voids it. Every fill of Redis needs the lease that was taken before
-// the load; an invalidation deletes it. Everything in L1 belongs to a session of the subscription, which must prove several
+// the load; an invalidation deletes it. (One by tag makes the fill fail, if the value turns out to have the tag.) Everything in
+// L1 belongs to a session of the subscription, which must prove several
 // times within MaxStaleness that it hears what is published; without proof L1 is not used. The packages local, remote and
 // pubsub document these three in turn.
 //

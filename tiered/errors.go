@@ -36,8 +36,12 @@ var (
 	// ErrEncode is returned by Set and SetWith for a value that the codec cannot encode. The key has been invalidated.
 	ErrEncode = errors.New("tiered: value cannot be encoded")
 
-	// ErrPending is returned by Set, SetWith, Invalidate, InvalidateAndWait and InvalidateAll when Redis did not confirm the
-	// change. The local copy is gone, and the invalidation is repeated in the background until Redis takes it; until then this
+	// ErrInvalidTag is returned by InvalidateTags for a tag that is empty or longer than 255 bytes, and by Set and SetWith if
+	// Options.Tags returns such a one, more than 32, or panics. The key has been invalidated then.
+	ErrInvalidTag = errors.New("tiered: invalid tag")
+
+	// ErrPending is returned by Set, SetWith, Invalidate, InvalidateAndWait,
+	// InvalidateTags and InvalidateAll when Redis did not confirm the change. The local copy is gone, and the invalidation is repeated in the background until Redis takes it; until then this
 	// instance loads the key from the source. A caller that has committed to its source need not repeat the call.
 	ErrPending = errors.New("tiered: not confirmed by Redis")
 

@@ -153,6 +153,7 @@ func isBad(err error) bool {
 // take puts what L2 holds into L1 and returns it.
 func (c *Cache[V]) take(f *flight[V], e decoded[V], o opening) (V, error) {
 	c.count.remoteHits.Add(1)
+	c.label(f, e.tags)
 	c.age(f, e.age)
 	if o.keep {
 		c.putLocal(f, e.val, e.absent, e.life)
@@ -265,6 +266,7 @@ func (w *leaseWait) next(ctx context.Context, word <-chan news) bool {
 // loadLeased loads, stores the value in Redis if no invalidation has taken the lease away meanwhile, and in L1.
 func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error) {
 	began, token := time.Now(), l.Token
+	f.asOf = l.AsOf
 	lost := false
 	v, err := c.callLoader(f, leaseTTL/3, func() { lost = lost || !c.renew(f.key, token) })
 	took := time.Since(began)
@@ -299,6 +301,7 @@ func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error
 		Schema: c.schema, Absent: absent, Epoch: l.Epoch, Payload: payload,
 		Created: l.Now, Expires: l.Now + (time.Since(began) + ttl).Milliseconds(), Load: took,
 	}
+	c.tellTags(&env, f.tags)
 	keep := ttl
 	if !absent {
 		keep = c.lingering(ttl)
@@ -317,15 +320,24 @@ func (c *Cache[V]) prepare(f *flight[V], v V, absent bool) (ttl time.Duration, p
 		return c.jitter(c.opts.NotFoundTTL), nil, c.opts.NotFoundTTL > 0
 	}
 	ttl, err := c.ttlFor(f.key, v, f.ttl)
+	var tags []string
 	if err == nil && ttl > 0 {
-		payload, err = c.encode(f.key, v)
+		tags, err = c.tagsOf(f.key, v)
+	}
+	if err == nil && ttl > 0 {
+		payload, err = c.encode(f.key, v, tags)
 	}
 	if err != nil {
-		c.count.unstored.Add(1)
-		c.logger.Log(levelWarn, "unstored", "tandem: a loaded value cannot be stored", "cache", c.name, "error", err)
+		c.unstored(err)
 		return 0, nil, false
 	}
+	c.label(f, tags)
 	return c.jitter(ttl), payload, ttl > 0
+}
+
+func (c *Cache[V]) unstored(err error) {
+	c.count.unstored.Add(1)
+	c.logger.Log(levelWarn, "unstored", "tandem: a loaded value cannot be stored", "cache", c.name, "error", err)
 }
 
 // fill stores in Redis, and reports whether L1 may have the value too: not if an invalidation was first, but also where
@@ -336,7 +348,9 @@ func (c *Cache[V]) fill(f *flight[V], b *budget, token remote.Token, env remote.
 	if err == nil {
 		wake := pubsub.Message{Op: pubsub.Wake, Channel: c.channel, Keys: []string{f.key}, Outcome: pubsub.Filled}
 		err = b.do(f.ctx, func(ctx context.Context) error {
-			stored, err = c.reads.Fill(ctx, f.key, token, bytes, ttl, env.Epoch, wake.Encode())
+			stored, err = c.reads.FillWith(ctx, remote.Filling{
+				Key: f.key, Token: token, Envelope: bytes, TTL: ttl, Epoch: env.Epoch, Wake: wake.Encode(), AsOf: f.asOf,
+			})
 			return err
 		})
 	}
@@ -420,16 +434,13 @@ func (c *Cache[V]) loadAlone(f *flight[V], keep keeping) (V, error) {
 	}
 	ttl := c.opts.NotFoundTTL
 	if !absent {
-		var ttlErr error
-		if ttl, ttlErr = c.ttlFor(f.key, v, f.ttl); ttlErr != nil {
-			ttl = 0
-		}
+		ttl = c.labelAlone(f, v)
 	}
 	c.putLocal(f, v, absent, ttl)
 	return v, err
 }
 
-// putLocal stores in L1 under the flight's ticket, which refuses if the key was evicted since the flight began.
+// putLocal stores in L1 under the flight's ticket, which refuses if the key or a tag of v was evicted since the flight began.
 func (c *Cache[V]) putLocal(f *flight[V], v V, absent bool, life time.Duration) {
 	if c.opts.LocalTTL <= 0 || life <= 0 {
 		return

@@ -34,6 +34,8 @@ type flight[V any] struct {
 	due     time.Duration // from now: what it stores in L1 is to be refreshed then; zero for never
 	aged    *aged         // it refreshes in the background; nil if it does not
 	outcome outcome       // of the load
+	tags    []string      // of the value
+	asOf    string        // of the lease: see remote.Lease
 
 	// expired is a value of L2 that may stand in for a load that fails.
 	expired atomic.Pointer[leftover]
@@ -59,7 +61,7 @@ type flight[V any] struct {
 type flights[V any] struct {
 	seed   maphash.Seed
 	shards [flightShards]flightShard[V]
-	// take returns a ticket; live is the rule of a hit without the slot's version: session and age.
+	// take returns a ticket; live is the rule of a hit without the slot's version: tags, session and age.
 	take func(key string) local.Ticket
 	live func(local.Ticket) bool
 	// run is called on a goroutine of its own for each flight that starts, and must call finish.
@@ -90,8 +92,8 @@ func (f *flights[V]) shard(key string) *flightShard[V] {
 
 // join returns the flight that answers f's question, and whether f itself is it. Otherwise f is dropped.
 //
-// A running flight is joined only under the rule that an L1 entry obeys: not detached by an eviction of its key, of the
-// current session, and no older than MaxStaleness unless the session's proof is younger. Without that last condition a
+// A running flight is joined only under the rule that an L1 entry obeys: not detached by an eviction of its key, no tag
+// evicted since (whichever its value has), of the current session, and no older than MaxStaleness unless the session's proof is younger. Without that last condition a
 // process that no longer hears invalidations would hand a slow load's value to readers of any later time. A refresh joins
 // only what has not started: its caller wants what the source says from now on.
 func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
@@ -160,6 +162,14 @@ func (f *flights[V]) believe(n *flight[V], o opening) {
 	if l := s.lanes[n.key]; !o.keep && l.newest == n {
 		l.newest = nil
 	}
+}
+
+// stamp replaces n's ticket by another that is no better.
+func (f *flights[V]) stamp(n *flight[V], t local.Ticket) {
+	s := f.shard(n.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.ticket = t
 }
 
 // finish hands out the flight's result, and starts the one that was queued behind it.

@@ -115,10 +115,7 @@ func (g *group[V]) loadAlone(ms []*member[V]) {
 		if (err == nil || absent) && m.keep == inLocal {
 			ttl := c.opts.NotFoundTTL
 			if !absent {
-				var ttlErr error
-				if ttl, ttlErr = c.ttlFor(m.key, v, m.ttl); ttlErr != nil {
-					ttl = 0
-				}
+				ttl = c.labelAlone(m.flight, v)
 			}
 			c.putLocal(m.flight, v, absent, ttl)
 		}
@@ -245,6 +242,7 @@ func (g *group[V]) filling(m *member[V], absent bool) (fill remote.Filling, ok b
 		Schema: c.schema, Absent: absent, Epoch: m.lease.Epoch, Payload: payload,
 		Created: m.lease.Now, Expires: m.lease.Now + (time.Since(m.leased) + ttl).Milliseconds(), Load: m.took,
 	}
+	c.tellTags(&env, m.tags)
 	bytes, err := env.Encode(m.key)
 	if err != nil {
 		return remote.Filling{}, false
@@ -257,6 +255,7 @@ func (g *group[V]) filling(m *member[V], absent bool) (fill remote.Filling, ok b
 	wake := pubsub.Message{Op: pubsub.Wake, Channel: c.channel, Keys: []string{m.key}, Outcome: pubsub.Filled}
 	return remote.Filling{
 		Key: m.key, Token: m.lease.Token, Envelope: bytes, TTL: keep, Epoch: m.lease.Epoch, Wake: wake.Encode(),
+		AsOf: m.lease.AsOf,
 	}, true
 }
 

@@ -216,10 +216,10 @@ func wait[T any](t testing.TB, what string, ch <-chan T) T {
 
 func keyName(i int) string { return fmt.Sprintf("user:%d", i) }
 
-// isScript reports whether a command runs a script whose first key has this form and whose number of keys and arguments is
-// as given; scripts are told apart by their shape because the server sees them as a hash.
+// isScript reports whether a command runs a script, no heartbeat's, whose number of keys and arguments is as given; scripts
+// are told apart by their shape because the server sees them as a hash.
 func isScript(cmd string, args []string, keys, argv int) bool {
-	return (cmd == "EVALSHA" || cmd == "EVAL") && len(args) == 2+keys+argv && args[1] == fmt.Sprint(keys)
+	return (cmd == "EVALSHA" || cmd == "EVAL") && len(args) == 2+keys+argv && args[1] == fmt.Sprint(keys) && !isBeat(cmd, args)
 }
 
 func isSet(cmd string, args []string) bool { return isScript(cmd, args, 2, 7) }

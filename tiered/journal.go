@@ -14,7 +14,7 @@ type journal struct {
 	mu      sync.Mutex // protects what follows
 	moves   uint64     // how often another server has taken over
 	records []record   // in the order of their times
-	keys    int
+	keys    int        // and tags
 	bytes   int
 	all     int64 // when everything was invalidated, mono.Never if it was not
 }
@@ -22,7 +22,11 @@ type journal struct {
 type record struct {
 	at   int64 // when Redis had confirmed, by mono
 	keys []string
+	tags []string
 }
+
+func (r record) count() int { return len(r.keys) + len(r.tags) }
+func (r record) bytes() int { return sizeOf(r.keys) + sizeOf(r.tags) }
 
 func newJournal() *journal { return &journal{all: mono.Never} }
 
@@ -36,14 +40,24 @@ func (j *journal) begin() (moves uint64) {
 // add remembers an invalidation that Redis has confirmed. False means that another server has taken over since begin, and
 // take may have been before: the invalidation is to be repeated.
 func (j *journal) add(moves uint64, keys []string) bool {
+	return j.addRecord(moves, record{keys: keys})
+}
+
+// addTags is add for tags.
+func (j *journal) addTags(moves uint64, tags []string) bool {
+	return j.addRecord(moves, record{tags: tags})
+}
+
+func (j *journal) addRecord(moves uint64, r record) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if moves != j.moves {
 		return false
 	}
-	j.records = append(j.records, record{mono.Now(), keys})
-	j.keys += len(keys)
-	j.bytes += sizeOf(keys)
+	r.at = mono.Now()
+	j.records = append(j.records, r)
+	j.keys += r.count()
+	j.bytes += r.bytes()
 	if j.keys > maxPendingKeys || j.bytes > maxPendingBytes {
 		j.collapseLocked()
 	}
@@ -72,8 +86,8 @@ func (j *journal) trim(sent int64) {
 	defer j.mu.Unlock()
 	n := 0
 	for n < len(j.records) && j.records[n].at < sent {
-		j.keys -= len(j.records[n].keys)
-		j.bytes -= sizeOf(j.records[n].keys)
+		j.keys -= j.records[n].count()
+		j.bytes -= j.records[n].bytes()
 		n++
 	}
 	j.records = slices.Delete(j.records, 0, n)
@@ -83,16 +97,17 @@ func (j *journal) trim(sent int64) {
 }
 
 // take returns what there is and forgets it: another server has taken over.
-func (j *journal) take() (keys []string, all bool) {
+func (j *journal) take() (keys, tags []string, all bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, r := range j.records {
 		keys = append(keys, r.keys...)
+		tags = append(tags, r.tags...)
 	}
 	all = j.all != mono.Never
 	j.moves++
 	j.records, j.keys, j.bytes, j.all = nil, 0, 0, mono.Never
-	return keys, all
+	return keys, tags, all
 }
 
 func sizeOf(keys []string) int {

@@ -43,6 +43,10 @@ func (l listener[V]) Message(m pubsub.Message) {
 			c.waiters.tell(key, changed)
 		}
 		c.watch.received(m, c.bus.id(), c.redisTime())
+	case pubsub.Tags:
+		c.count.received.Add(uint64(len(m.Keys)))
+		c.local.EvictTags(m.Keys...)
+		c.watch.received(m, c.bus.id(), c.redisTime())
 	case pubsub.All:
 		c.count.received.Add(1)
 		l.flush()

@@ -4,16 +4,19 @@ import "time"
 
 // moved repeats what a server that is gone may have taken with it; sure says that there was one.
 func (c *Cache[V]) moved(sure bool) {
-	keys, all := c.journal.take()
-	c.count.replayed.Add(uint64(len(keys)))
+	keys, tags, all := c.journal.take()
+	c.count.replayed.Add(uint64(len(keys) + len(tags)))
 	if sure {
-		c.spawn(func() { c.tellMoved(len(keys), all) }) // the logger is the user's, and the bus waits for us
+		c.spawn(func() { c.tellMoved(len(keys)+len(tags), all) }) // the logger is the user's, and the bus waits for us
 	}
 	if all {
 		c.pending.addAll(time.Now())
 	}
 	if len(keys) > 0 {
 		c.pending.add(keys, time.Now())
+	}
+	if len(tags) > 0 {
+		c.pending.addTags(tags, time.Now())
 	}
 }
 

@@ -108,6 +108,7 @@ type RemoteCall struct {
 type InvalidationStart struct {
 	Cache string
 	Keys  []string // not to be changed
+	Tags  []string // not to be changed
 	All   bool     // everything of the cache
 }
 
@@ -115,6 +116,7 @@ type InvalidationStart struct {
 type Invalidation struct {
 	Cache string
 	Keys  []string // not to be changed
+	Tags  []string // not to be changed
 	All   bool     // everything of the cache
 	// Sender is a random id of the sending process, or what a foreign sender calls itself. Own says that it is this process.
 	Sender string

@@ -15,6 +15,7 @@ type decoded[V any] struct {
 	life    time.Duration // until it expires, negative if it has
 	age     ages
 	payload []byte // what val is decoded from
+	tags    []string
 }
 
 // use says what can be done with an entry's bytes.
@@ -44,10 +45,13 @@ func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64) (decode
 	if e.Epoch != epoch {
 		return none, otherEpoch, nil
 	}
+	if ok, err := c.checkTags(e); !ok {
+		return none, unusable, err
+	}
 	if e.Expires-now > int64(maxDuration/time.Millisecond) || now-e.Expires > int64(maxDuration/time.Millisecond) {
 		return none, unusable, nil
 	}
-	d := decoded[V]{absent: e.Absent, life: time.Duration(e.Expires-now) * time.Millisecond, age: agesOf(e, now), payload: e.Payload}
+	d := decoded[V]{absent: e.Absent, life: time.Duration(e.Expires-now) * time.Millisecond, age: agesOf(e, now), payload: e.Payload, tags: e.Tags}
 	switch {
 	case d.life > 0:
 	case !e.Absent && -d.life < c.opts.StaleIfError:
@@ -67,7 +71,7 @@ var errUndecodable = errors.New("the codec cannot decode it")
 
 // causes are what an entry in Redis can be rejected for; each is logged by itself.
 var causes = []error{
-	remote.ErrForeign, remote.ErrCorrupt, remote.ErrSchema, remote.ErrTooLarge, remote.ErrWrongType, errUndecodable,
+	remote.ErrForeign, remote.ErrCorrupt, remote.ErrSchema, remote.ErrTooLarge, remote.ErrWrongType, errUndecodable, errUntagged,
 }
 
 // bad counts what cannot be used, and logs it once a minute for each cause.

@@ -143,6 +143,13 @@ type Options[V any] struct {
 	// ErrNotFound always does. Get then returns ErrNotFound, not the loader's error. Its panic is contained and means no.
 	IsNotFound func(error) bool
 
+	// Tags returns the tags of a value, for InvalidateTags: at most 32, of 1 to 255 bytes each. It is asked once for each value
+	// that is loaded or set. Nil: values have none. It must be fast. If it panics or returns what are no tags, a loaded value is
+	// returned and not stored, which is counted and logged, and Set returns ErrInvalidTag.
+	//
+	// All instances of a cache should have the same. One without it obeys the tags of what others have stored; what it stores
+	// itself has none, and those that have Tags load it anew.
+	Tags func(key string, v V) []string
 	// Tracking has Redis itself tell this instance of every change to the cache's entries, by a connection more (CLIENT TRACKING in
 	// broadcast mode, Redis 6): so a DEL, an UNLINK or a FLUSHALL by redis-cli or by a program in another language reaches L1 as
 	// well. It is beside the bus, and promises less: what happens while that connection is broken is made good when it is

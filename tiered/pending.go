@@ -16,12 +16,13 @@ const (
 // pending are the invalidations of this instance that Redis has not confirmed. While a key is pending, this instance does
 // not believe what L2 says about it: there may be a value there that the invalidation was to delete.
 type pending struct {
-	// any is how many keys there are, or more than none if all is set: what most reads look at and no further.
+	// any is how many keys and tags there are, or more than none if all is set: what most reads look at and no further.
 	any atomic.Int64
 
 	mu    sync.Mutex // protects what follows
 	keys  map[string]due
-	bytes int
+	tags  map[string]due
+	bytes int  // of both
 	all   *due // everything of the cache is pending
 	// seq numbers additions, so that a key which was added again during its own retry stays.
 	seq  uint64
@@ -34,7 +35,7 @@ type due struct {
 }
 
 func newPending() *pending {
-	return &pending{keys: make(map[string]due), wake: make(chan struct{}, 1)}
+	return &pending{keys: make(map[string]due), tags: make(map[string]due), wake: make(chan struct{}, 1)}
 }
 
 // has reports whether key's invalidation is pending.
@@ -48,23 +49,43 @@ func (p *pending) has(key string) bool {
 	return ok || p.all != nil
 }
 
+// hasTag reports whether the invalidation of one of tags is pending.
+func (p *pending) hasTag(tags []string) bool {
+	if len(tags) == 0 || p.any.Load() == 0 {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, tag := range tags {
+		if _, ok := p.tags[tag]; ok {
+			return true
+		}
+	}
+	return p.all != nil
+}
+
 // add makes keys pending, to be tried not before at. What is pending already is tried at the later of the two times.
-func (p *pending) add(keys []string, at time.Time) {
+func (p *pending) add(keys []string, at time.Time) { p.addTo(p.keys, keys, at) }
+
+// addTags is add for tags.
+func (p *pending) addTags(tags []string, at time.Time) { p.addTo(p.tags, tags, at) }
+
+func (p *pending) addTo(all map[string]due, names []string, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seq++
-	for _, key := range keys {
-		old, ok := p.keys[key]
+	for _, name := range names {
+		old, ok := all[name]
 		if !ok {
-			p.bytes += len(key)
+			p.bytes += len(name)
 		}
 		if old.at.After(at) {
-			p.keys[key] = due{at: old.at, seq: p.seq}
+			all[name] = due{at: old.at, seq: p.seq}
 		} else {
-			p.keys[key] = due{at: at, seq: p.seq}
+			all[name] = due{at: at, seq: p.seq}
 		}
 	}
-	if len(p.keys) > maxPendingKeys || p.bytes > maxPendingBytes {
+	if len(p.keys)+len(p.tags) > maxPendingKeys || p.bytes > maxPendingBytes {
 		p.addAllLocked(at)
 	}
 	p.changedLocked()
@@ -80,9 +101,11 @@ func (p *pending) addAll(at time.Time) {
 }
 
 func (p *pending) addAllLocked(at time.Time) {
-	for _, d := range p.keys {
-		if d.at.After(at) {
-			at = d.at
+	for _, names := range []map[string]due{p.keys, p.tags} {
+		for _, d := range names {
+			if d.at.After(at) {
+				at = d.at
+			}
 		}
 	}
 	if p.all != nil && p.all.at.After(at) {
@@ -90,11 +113,12 @@ func (p *pending) addAllLocked(at time.Time) {
 	}
 	p.all = &due{at: at, seq: p.seq}
 	clear(p.keys)
+	clear(p.tags)
 	p.bytes = 0
 }
 
 func (p *pending) changedLocked() {
-	n := int64(len(p.keys))
+	n := int64(len(p.keys) + len(p.tags))
 	if p.all != nil {
 		n++
 	}
@@ -109,6 +133,7 @@ func (p *pending) changedLocked() {
 type batch struct {
 	all  bool
 	keys []string
+	tags []string
 	seq  uint64
 }
 
@@ -124,21 +149,29 @@ func (p *pending) next(now time.Time, most int) (b batch, wait time.Duration, ok
 		b.all = true
 		return b, 0, true
 	}
-	for key, d := range p.keys {
+	b.keys, wait = ripe(p.keys, now, most, wait)
+	b.tags, wait = ripe(p.tags, now, most, wait)
+	if len(b.keys)+len(b.tags) > 0 {
+		wait = 0
+	}
+	return b, wait, len(p.keys)+len(p.tags) > 0
+}
+
+// ripe returns names that may be tried now, as many as most says or fewer, and how long to wait for another, if that is less than wait.
+func ripe(names map[string]due, now time.Time, most int, wait time.Duration) ([]string, time.Duration) {
+	var out []string
+	for name, d := range names {
 		if left := d.at.Sub(now); left > 0 {
 			if wait == 0 || left < wait {
 				wait = left
 			}
 			continue
 		}
-		if b.keys = append(b.keys, key); len(b.keys) == most {
+		if out = append(out, name); len(out) == most {
 			break
 		}
 	}
-	if len(b.keys) > 0 {
-		wait = 0
-	}
-	return b, wait, len(p.keys) > 0
+	return out, wait
 }
 
 // confirm removes what Redis has taken, except what was added again since the batch was made.
@@ -148,18 +181,23 @@ func (p *pending) confirm(b batch) {
 	if b.all && p.all != nil && p.all.seq <= b.seq {
 		p.all = nil
 	}
-	for _, key := range b.keys {
-		if d, ok := p.keys[key]; ok && d.seq <= b.seq {
-			delete(p.keys, key)
-			p.bytes -= len(key)
-		}
-	}
+	p.confirmLocked(p.keys, b.keys, b.seq)
+	p.confirmLocked(p.tags, b.tags, b.seq)
 	p.changedLocked()
 }
 
-// size returns how many keys are pending, and whether everything is.
+func (p *pending) confirmLocked(all map[string]due, names []string, seq uint64) {
+	for _, name := range names {
+		if d, ok := all[name]; ok && d.seq <= seq {
+			delete(all, name)
+			p.bytes -= len(name)
+		}
+	}
+}
+
+// size returns how many keys and tags are pending, and whether everything is.
 func (p *pending) size() (keys int, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.keys), p.all != nil
+	return len(p.keys) + len(p.tags), p.all != nil
 }

@@ -104,7 +104,7 @@ func TestCloseSaysWhatIsLeft(t *testing.T) {
 	require.ErrorIs(t, c.Invalidate(soon(t), "a", "b", "c"), ErrPending)
 	err := c.Close()
 	require.ErrorIs(t, err, ErrPending)
-	require.ErrorContains(t, err, "3 keys of cache things")
+	require.ErrorContains(t, err, "3 keys and tags of cache things")
 	require.Equal(t, err, c.Close())
 }
 

@@ -89,6 +89,13 @@ func (c *Cache[V]) retry(ctx context.Context, b batch) error {
 		c.evict(part...)
 		c.pending.confirm(batch{keys: part, seq: b.seq})
 	}
+	for _, part := range pubsub.Batches(b.tags) {
+		if err := c.invalidateTagsRemote(ctx, part); err != nil {
+			return err
+		}
+		c.local.EvictTags(part...)
+		c.pending.confirm(batch{tags: part, seq: b.seq})
+	}
 	return nil
 }
 
@@ -116,7 +123,7 @@ func (c *Cache[V]) drain(ctx context.Context) error {
 			if all {
 				return fmt.Errorf("%w: Close: everything of cache %s: %w", ErrPending, c.name, err)
 			}
-			return fmt.Errorf("%w: Close: %d keys of cache %s: %w", ErrPending, keys, c.name, err)
+			return fmt.Errorf("%w: Close: %d keys and tags of cache %s: %w", ErrPending, keys, c.name, err)
 		}
 	}
 }

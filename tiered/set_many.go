@@ -17,7 +17,7 @@ import (
 // waits for Redis for ctx and Options.RedisTimeout at most, and as long once more if some values cannot be stored.
 //
 // The error joins a *KeysError for each reason, with what Set returns for one key: ErrPending if Redis did not confirm,
-// ErrEncode or ErrTooLarge for values that cannot be stored (the keys are then invalidated), ErrInvalidKey (nothing was done),
+// ErrEncode, ErrTooLarge or ErrInvalidTag for values that cannot be stored (the keys are then invalidated), ErrInvalidKey (nothing was done),
 // ErrClosed. One key's error does not keep the others out.
 func (c *Cache[V]) SetMany(ctx context.Context, values map[string]V) error {
 	var failed failures
@@ -58,7 +58,11 @@ func (c *Cache[V]) setting(key string, v V, t trust) (set remote.Setting, ok boo
 	if err != nil || ttl <= 0 {
 		return remote.Setting{}, false, err
 	}
-	payload, err := c.encode(key, v)
+	tags, err := c.tagsOf(key, v)
+	if err != nil {
+		return remote.Setting{}, false, err
+	}
+	payload, err := c.encode(key, v, tags)
 	if err != nil {
 		return remote.Setting{}, false, err
 	}
@@ -68,6 +72,7 @@ func (c *Cache[V]) setting(key string, v V, t trust) (set remote.Setting, ok boo
 		Schema: c.schema, Epoch: t.epoch, Payload: payload,
 		Created: now, Expires: now + ttl.Milliseconds(),
 	}
+	c.tellTags(&env, tags)
 	bytes, err := env.Encode(key)
 	if err != nil {
 		return remote.Setting{}, false, fmt.Errorf("%w: %w", ErrEncode, err)
@@ -82,7 +87,7 @@ func (c *Cache[V]) setMany(ctx context.Context, sets []remote.Setting, t trust, 
 		keys[i] = set.Key
 	}
 	c.evict(keys...)
-	ctx = c.watch.invalidating(ctx, keys, false) // before the times that bound what follows
+	ctx = c.watch.invalidating(ctx, InvalidationStart{Keys: keys}) // before the times that bound what follows
 	for i, key := range keys {
 		sets[i].Message = pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx), Keys: []string{key}}.Encode()
 	}

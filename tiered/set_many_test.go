@@ -20,6 +20,7 @@ func TestSetManyInOneTrip(t *testing.T) {
 	require.NoError(t, f[0].SetMany(soon(t), nil))
 	getMany(t, f[1], "a", "b")
 	count := tripsOf(f[0].bus.control.Client)
+	eventually(t, "the other has heard of the first", func() bool { return f[1].Stats().Received == 1 })
 	heard := f[1].Stats().Received
 	require.NoError(t, f[0].SetMany(soon(t), map[string]int{"a": 5, "b": 6, "c": 7}))
 	_, pipelines := count.take() // heartbeats are singles

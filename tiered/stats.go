@@ -37,8 +37,8 @@ type Stats struct {
 	Stale            uint64 // Gets answered with an expired value, because the load failed or took longer than SoftTimeout
 
 	Sets        uint64        // Sets sent to Redis
-	Invalidated uint64        // keys that this instance invalidated
-	Received    uint64        // keys whose invalidation was heard on the bus, its own included
+	Invalidated uint64        // keys and tags that this instance invalidated
+	Received    uint64        // keys and tags whose invalidation was heard on the bus, its own included
 	Tracked     uint64        // keys dropped from L1 because Redis has lost them, by whomever; see Options.Tracking
 	Unreadable  uint64        // messages on the bus that could not be read; each drops L1
 	Sessions    uint64        // subscriptions that began; each drops L1
@@ -48,7 +48,7 @@ type Stats struct {
 	RedisErrors uint64 // of which failed
 
 	ServerChanges uint64 // times that Redis may have lost what it had confirmed: a failover, a restart
-	Replayed      uint64 // keys whose invalidation was repeated because of that
+	Replayed      uint64 // keys and tags whose invalidation was repeated because of that
 	BreakerOpened uint64 // times that reads were kept from a Redis that did not answer them
 
 	Audited    uint64 // entries of L1 that an audit has compared with what Redis has
@@ -95,7 +95,7 @@ type Health struct {
 	ProofAge time.Duration
 	// RedisError is why the last heartbeat failed, nil if it did not.
 	RedisError error
-	// PendingKeys is the number of keys whose invalidation Redis has not confirmed; PendingAll says that it is all of them.
+	// PendingKeys is the number of keys and tags whose invalidation Redis has not confirmed; PendingAll says that it is all of them.
 	PendingKeys int
 	PendingAll  bool
 

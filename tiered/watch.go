@@ -152,6 +152,9 @@ func (w *watcher) received(m pubsub.Message, own string, redisNow int64) {
 		return
 	}
 	e := Invalidation{Cache: w.cache, Keys: m.Keys, All: m.Op == pubsub.All, Received: time.Now()}
+	if m.Op == pubsub.Tags {
+		e.Keys, e.Tags = nil, m.Keys
+	}
 	w.later(func(o Observer) {
 		s := pubsub.ParseSender(m.Sender)
 		e.Sender, e.Own, e.Carried = s.ID, s.ID == own, s.Carried
@@ -175,13 +178,14 @@ func lagOf(sent, received int64) (time.Duration, bool) {
 type carriedKey struct{}
 
 // invalidating asks the Observer what goes along with an invalidation, and returns a context that says it to sender.
-func (w *watcher) invalidating(ctx context.Context, keys []string, all bool) context.Context {
+func (w *watcher) invalidating(ctx context.Context, what InvalidationStart) context.Context {
 	if w == nil {
 		return ctx
 	}
 	var carried string
 	w.contain(func() {
-		carried = w.to.Invalidating(ctx, InvalidationStart{Cache: w.cache, Keys: keys, All: all})
+		what.Cache = w.cache
+		carried = w.to.Invalidating(ctx, what)
 	})
 	if carried == "" {
 		return ctx

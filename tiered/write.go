@@ -24,8 +24,8 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V) error {
 // that starts more than Options.MaxStaleness later. It waits for Redis, in one round trip, for ctx and Options.RedisTimeout
 // at most. The value enters this process's L1 with the next Get.
 //
-// It returns ErrPending if Redis did not confirm, ErrEncode or ErrTooLarge for a value that cannot be stored (the key is
-// then invalidated), and ErrInvalidKey, ErrInvalidOption or ErrClosed if nothing was done.
+// It returns ErrPending if Redis did not confirm, ErrEncode, ErrTooLarge or ErrInvalidTag for a value that cannot be stored
+// (the key is then invalidated), and ErrInvalidKey, ErrInvalidOption or ErrClosed if nothing was done.
 func (c *Cache[V]) SetWith(ctx context.Context, key string, v V, opts SetOptions) error {
 	if err := c.checkCall(key); err != nil {
 		return err
@@ -35,8 +35,12 @@ func (c *Cache[V]) SetWith(ctx context.Context, key string, v V, opts SetOptions
 	}
 	ttl, err := c.ttlFor(key, v, opts.TTL)
 	var payload []byte
+	var tags []string
 	if err == nil && ttl > 0 {
-		payload, err = c.encode(key, v)
+		tags, err = c.tagsOf(key, v)
+	}
+	if err == nil && ttl > 0 {
+		payload, err = c.encode(key, v, tags)
 	}
 	t, known := c.gate.known()
 	if err != nil || ttl <= 0 || !known {
@@ -44,17 +48,18 @@ func (c *Cache[V]) SetWith(ctx context.Context, key string, v V, opts SetOptions
 		// entry with; the next Get loads it.
 		return errors.Join(err, c.Invalidate(ctx, key))
 	}
-	return c.set(ctx, key, payload, c.jitter(ttl), t)
+	return c.set(ctx, key, payload, tags, c.jitter(ttl), t)
 }
 
-func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, ttl time.Duration, t trust) error {
+func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, tags []string, ttl time.Duration, t trust) error {
 	c.evict(key)
-	ctx = c.watch.invalidating(ctx, []string{key}, false) // before any time is taken that bounds what follows
+	ctx = c.watch.invalidating(ctx, InvalidationStart{Keys: []string{key}}) // before any time is taken that bounds what follows
 	now := t.now()
 	env := remote.Envelope{
 		Schema: c.schema, Epoch: t.epoch, Payload: payload,
 		Created: now, Expires: now + ttl.Milliseconds(),
 	}
+	c.tellTags(&env, tags)
 	bytes, err := env.Encode(key)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", ErrEncode, err), c.Invalidate(ctx, key))
@@ -127,7 +132,7 @@ func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
 // An eviction after 3 voids the entry, the ticket, and detaches the flight.
 func (c *Cache[V]) invalidate(ctx context.Context, keys []string) error {
 	c.evict(keys...)
-	ctx = c.watch.invalidating(ctx, keys, false)
+	ctx = c.watch.invalidating(ctx, InvalidationStart{Keys: keys})
 	c.count.invalidated.Add(uint64(len(keys)))
 	var failed error
 	for _, part := range pubsub.Batches(keys) {
@@ -184,7 +189,7 @@ func (c *Cache[V]) InvalidateAll(ctx context.Context) error {
 		return ErrClosed
 	}
 	c.local.Flush()
-	err := c.invalidateAllRemote(c.watch.invalidating(ctx, nil, true))
+	err := c.invalidateAllRemote(c.watch.invalidating(ctx, InvalidationStart{All: true}))
 	if err != nil {
 		c.redisFailed("invalidate all", err)
 		c.pending.addAll(time.Now())

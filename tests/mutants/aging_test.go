@@ -152,7 +152,7 @@ var aging = []mutant{
 	{
 		name: "batch: it waits for all, however long",
 		file: "tiered/get_many.go",
-		old:  "			defer c.watch(every(parts, i)...)()\n",
+		old:  "			defer c.offerSoon(every(parts, i)...)()\n",
 		new:  "			_ = every(parts, i)\n",
 		pkg:  "./tiered", run: "TestTimeABatchWithASoftTimeout",
 	},

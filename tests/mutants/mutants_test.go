@@ -109,7 +109,7 @@ var mutants = []mutant{
 	{
 		name: "ticket: it is not compared once the entry is there",
 		file: "local/store.go",
-		old:  "	if slot.version.Load() != e.ticket.version {\n",
+		old:  "	if slot.version.Load() != version {\n",
 		new:  "	if slot == nil {\n",
 		pkg:  "./local", run: "TestAnEvictionDuringPut|TestNobodyIsServed",
 	},
@@ -179,8 +179,8 @@ var mutants = []mutant{
 	{
 		name: "age: it counts from the moment of storing",
 		file: "local/store.go",
-		old:  "	e.hash, e.key, e.ticket = s.hash(key), key, t\n",
-		new:  "	t.at = mono.Now()\n	e.hash, e.key, e.ticket = s.hash(key), key, t\n",
+		old:  "	e.hash, e.key, e.ticket = s.hash(key), key, t.stamp\n",
+		new:  "	t.at = mono.Now()\n	e.hash, e.key, e.ticket = s.hash(key), key, t.stamp\n",
 		pkg:  "./local", run: "TestWithoutASessionAgeCountsFromTheTicket",
 	},
 	{
@@ -569,7 +569,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 	}
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	for _, m := range slices.Concat(mutants, aging, acknowledgements) {
+	for _, m := range slices.Concat(mutants, aging, acknowledgements, tags) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			overlay := write(t, root, m)
@@ -585,7 +585,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 // The texts must be there also where the mutants do not run.
 func TestEveryMutantAppliesOnce(t *testing.T) {
 	t.Parallel()
-	for _, m := range slices.Concat(mutants, aging, acknowledgements) {
+	for _, m := range slices.Concat(mutants, aging, acknowledgements, tags) {
 		source, err := os.ReadFile(filepath.Join("../..", m.file))
 		require.NoError(t, err)
 		require.Equal(t, 1, strings.Count(string(source), m.old), "%s: its text in %s", m.name, m.file)

@@ -248,7 +248,7 @@ func (t *Telemetry) InvalidationReceived(e tiered.Invalidation) {
 	attrs := []attribute.KeyValue{
 		cacheName(e.Cache), semconv.MessagingSystemKey.String("redis"), semconv.MessagingOperationTypeProcess,
 		semconv.MessagingOperationName("invalidate"), semconv.MessagingDestinationName(e.Cache),
-		attribute.Int("tandem.invalidation.keys", len(e.Keys)), attribute.Bool("tandem.invalidation.all", e.All),
+		attribute.Int("tandem.invalidation.keys", len(e.Keys)), attribute.Int("tandem.invalidation.tags", len(e.Tags)), attribute.Bool("tandem.invalidation.all", e.All),
 	}
 	if t.opts.Keys {
 		attrs = append(attrs, attribute.StringSlice("tandem.keys", e.Keys[:min(len(e.Keys), 16)]))

@@ -178,7 +178,7 @@ func ping(ctx context.Context, ps *redis.PubSub) {
 func eventOf(m *redis.Message) Event {
 	e := Event{Kind: Message, At: time.Now(), Channel: m.Channel, Cache: cacheOf(m.Channel)}
 	msg, err := pubsub.Parse(m.Payload)
-	if err == nil && msg.Op != pubsub.Invalidate && msg.Op != pubsub.All && msg.Op != pubsub.Ask {
+	if err == nil && msg.Op != pubsub.Invalidate && msg.Op != pubsub.Tags && msg.Op != pubsub.All && msg.Op != pubsub.Ask {
 		err = fmt.Errorf("%w: %s on the channel of a cache", pubsub.ErrMessage, msg.Op)
 	}
 	if err != nil {

@@ -1,0 +1,147 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tandemcache/tandem/pubsub"
+	"github.com/tandemcache/tandem/remote"
+)
+
+// InvalidateTags drops every entry that has one of these tags from Redis and from every instance, with what Invalidate
+// promises for one key. Call it after the source has committed. It takes one round trip for up to 1000 tags, however many
+// entries they are: those stay in Redis, unread, until their TTL.
+//
+// Which tags an entry has, [Options].Tags said of the value that is stored; a value that moves from one tag to another is
+// invalidated by the tag that it had. That a key was not found is an answer without tags. The cache that calls it need not
+// have Options.Tags. Loads under way may be of any tag, so none is joined by a Get that comes later.
+//
+// It returns ErrPending if Redis did not confirm all of them, ErrInvalidTag if some are not tags (the others are
+// invalidated), and ErrClosed if nothing was done. Also under a ctx that has ended, the local copies are dropped and the rest
+// is left to the background.
+func (c *Cache[V]) InvalidateTags(ctx context.Context, tags ...string) error {
+	if c.closed.Load() {
+		return ErrClosed
+	}
+	valid := make([]string, 0, len(tags))
+	var errs []error
+	for _, tag := range tags {
+		if err := remote.CheckTag(tag); err != nil {
+			errs = append(errs, invalidTag(err))
+			continue
+		}
+		valid = append(valid, tag)
+	}
+	if len(valid) > 0 {
+		errs = append(errs, c.invalidateTags(ctx, valid))
+	}
+	return errors.Join(errs...)
+}
+
+// invalidateTags evicts, changes Redis, and evicts again: see invalidate.
+func (c *Cache[V]) invalidateTags(ctx context.Context, tags []string) error {
+	c.local.EvictTags(tags...)
+	ctx = c.watch.invalidating(ctx, InvalidationStart{Tags: tags})
+	c.count.invalidated.Add(uint64(len(tags)))
+	var failed error
+	for _, part := range pubsub.Batches(tags) {
+		err := failed
+		if err == nil {
+			err = c.invalidateTagsRemote(ctx, part)
+		}
+		if err != nil {
+			failed = err
+			// Pending before the second eviction: a Get that starts after it does not believe L2 about these tags.
+			c.pending.addTags(part, time.Now())
+		}
+	}
+	c.local.EvictTags(tags...) // the one that counts
+	if failed != nil {
+		c.redisFailed("invalidate tags", failed)
+		return pendingError(fmt.Sprintf("InvalidateTags of %d tags", len(tags)), failed)
+	}
+	return nil
+}
+
+func (c *Cache[V]) invalidateTagsRemote(ctx context.Context, tags []string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
+	defer cancel()
+	moves := c.journal.begin()
+	err := c.writes.InvalidateTags(ctx, tags, pubsub.Message{Op: pubsub.Tags, Sender: c.sender(ctx), Keys: tags}.Encode())
+	if err == nil && !c.journal.addTags(moves, tags) {
+		c.count.replayed.Add(uint64(len(tags)))
+		c.pending.addTags(tags, time.Now())
+	}
+	return err
+}
+
+func invalidTag(err error) error { return errors.Join(ErrInvalidTag, fmt.Errorf("tiered: %w", err)) }
+
+// tagsOf returns the tags of a value, each once; an error that wraps ErrInvalidTag if there are none to be had.
+func (c *Cache[V]) tagsOf(key string, v V) (tags []string, err error) {
+	if c.opts.Tags == nil {
+		return nil, nil
+	}
+	if tags, err = c.callTags(key, v); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidTag, err)
+	}
+	// Theirs may be a slice of the value.
+	tags = slices.Clone(tags)
+	slices.Sort(tags)
+	tags = slices.Compact(tags)
+	if err := remote.CheckTags(tags); err != nil {
+		return nil, invalidTag(err)
+	}
+	return tags, nil
+}
+
+func (c *Cache[V]) callTags(key string, v V) (tags []string, err error) {
+	defer contain("Options.Tags", &err)
+	return c.opts.Tags(key, v), nil
+}
+
+// label has what f stores carry these tags.
+func (c *Cache[V]) label(f *flight[V], tags []string) {
+	f.tags = tags
+	if len(tags) > 0 {
+		c.flights.stamp(f, c.local.Tagged(f.ticket, tags))
+	}
+}
+
+// labelAlone returns for how long L1 may have what was loaded without a lease; zero for not at all.
+func (c *Cache[V]) labelAlone(f *flight[V], v V) time.Duration {
+	ttl, err := c.ttlFor(f.key, v, f.ttl)
+	var tags []string
+	if err == nil && ttl > 0 {
+		tags, err = c.tagsOf(f.key, v)
+	}
+	if err != nil {
+		c.unstored(err)
+		return 0
+	}
+	c.label(f, tags)
+	return ttl
+}
+
+// tellTags has an envelope tell the tags of its value, if this cache knows them.
+func (c *Cache[V]) tellTags(e *remote.Envelope, tags []string) {
+	if c.opts.Tags != nil && !e.Absent {
+		e.Tagged, e.Tags = true, tags
+	}
+}
+
+// errUntagged is why an entry is not used that another instance has stored without the tags that it should have: nobody could
+// invalidate it by them.
+var errUntagged = errors.New("stored by an instance without Options.Tags")
+
+// checkTags returns an error for an entry that this cache cannot use because it is known to tell no tags, and reports whether
+// its tags allow its use.
+func (c *Cache[V]) checkTags(e remote.Envelope) (ok bool, err error) {
+	if c.opts.Tags != nil && !e.Tagged && !e.Absent {
+		return false, errUntagged
+	}
+	return !c.pending.hasTag(e.Tags), nil
+}
