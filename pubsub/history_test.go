@@ -267,8 +267,10 @@ func TestTheBusFollowsToAPromotedReplica(t *testing.T) {
 	require.True(t, moved().Kept)
 	require.Greater(t, r.redials.Load(), redials)
 	eventually(t, "a proof by the new one", func() bool { return h.proven() && reaches(r.bus, replica.server) })
-	say(t, replica.rdb, "a", inv("k"))
-	eventually(t, "a message from the new one", func() bool { return h.count("message") > 0 })
+	eventually(t, "a message from the new one", func() bool { // its session may begin only now
+		say(t, replica.rdb, "a", inv("k"))
+		return h.count("message") > 0
+	})
 }
 
 // A suspicion makes everybody dial anew, and the next heartbeat ends it.
