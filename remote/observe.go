@@ -25,7 +25,6 @@ const (
 	OpInvalidate     Op = "invalidate"
 	OpInvalidateTags Op = "invalidate_tags"
 	OpInvalidateAll  Op = "invalidate_all"
-	OpPresent        Op = "present"
 )
 
 // ObserveFunc is told of a call that is over: of how many entries it was, how long it took, and how it failed. That an entry

@@ -22,9 +22,6 @@ type Bus struct {
 	data, control *redisclient.Client
 	hub           *pubsub.Bus
 	closeOnce     sync.Once
-
-	mu       sync.Mutex // protects tracking
-	tracking map[*redisclient.Client]struct{}
 }
 
 // NewBus returns a Bus to the Redis of rdb, for Options.Bus. It does not wait for a connection. rdb stays the caller's: the
@@ -48,7 +45,6 @@ func NewBus(rdb redis.UniversalClient, logger *slog.Logger) (*Bus, error) {
 	b.hub = pubsub.New(b.control, pubsub.Options{DB: b.db, Logger: logger, Redial: func() {
 		b.data.Reset()
 		b.control.Reset()
-		b.resetTracking()
 	}})
 	return b, nil
 }

@@ -175,7 +175,6 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 	// Registered before the lease is asked for, so that no word can come in between.
 	word, forget := c.waiters.add(f.key)
 	defer forget()
-	defer c.foreign.leasing(f.key, token)()
 	wait := newLeaseWait(c.opts.LeaseWait)
 	for attempt := 1; ; {
 		l, err := c.acquire(f, b, token, seen)

@@ -199,16 +199,5 @@ func (f *flights[V]) remove(n *flight[V]) {
 	}
 }
 
-// has reports whether key has a flight.
-func (f *flights[V]) has(key string) bool {
-	if f.lanes.Load() == 0 {
-		return false
-	}
-	s := f.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lanes[key] != nil
-}
-
 // underway returns how many keys have a flight.
 func (f *flights[V]) underway() int { return int(f.lanes.Load()) }

@@ -94,7 +94,7 @@ type LoadEnd struct {
 type RemoteCall struct {
 	Cache string
 	// Op is what was asked for: "get", "acquire", "renew", "fill", "release", "set", "invalidate",
-	// "invalidate_all" or, with Options.Tracking, "present".
+	// or "invalidate_all".
 	Op      string
 	Entries int // how many it was about
 	// Took is how long until the answer was there, waiting for a shared round trip included.

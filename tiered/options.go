@@ -150,12 +150,6 @@ type Options[V any] struct {
 	// All instances of a cache should have the same. One without it obeys the tags of what others have stored; what it stores
 	// itself has none, and those that have Tags load it anew.
 	Tags func(key string, v V) []string
-	// Tracking has Redis itself tell this instance of every change to the cache's entries, by a connection more (CLIENT TRACKING in
-	// broadcast mode, Redis 6): so a DEL, an UNLINK or a FLUSHALL by redis-cli or by a program in another language reaches L1 as
-	// well. It is beside the bus, and promises less: what happens while that connection is broken is made good when it is
-	// back, by dropping L1.
-	Tracking bool
-
 	// Bus is a connection to Redis that several caches share; it must be made from the same client. Nil: the cache has its own.
 	Bus *Bus
 	// Logger gets what an operator should know, each cause at most once a minute. Nil: slog.Default().

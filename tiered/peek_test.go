@@ -18,7 +18,7 @@ func TestPeek(t *testing.T) {
 	_, err := a.Peek(soon(t), "k")
 	require.ErrorIs(t, err, ErrNotFound)
 	require.Zero(t, s.loads.Load(), "nobody loads")
-	require.False(t, r.Exists(stored), "nor takes a lease")
+	require.False(t, r.Exists(entryOf("k")), "nor takes a lease")
 
 	require.Equal(t, 1, get(t, a, "k"))
 	for _, c := range f { // from L1, and from Redis

@@ -39,7 +39,6 @@ type Stats struct {
 	Sets        uint64        // Sets sent to Redis
 	Invalidated uint64        // keys and tags that this instance invalidated
 	Received    uint64        // keys and tags whose invalidation was heard on the bus, its own included
-	Tracked     uint64        // keys dropped from L1 because Redis has lost them, by whomever; see Options.Tracking
 	Unreadable  uint64        // messages on the bus that could not be read; each drops L1
 	Sessions    uint64        // subscriptions that began; each drops L1
 	Untrusted   time.Duration // in which L1 served only what was loaded within MaxStaleness, for want of a proof
@@ -71,7 +70,7 @@ func (c *Cache[V]) Stats() Stats {
 		Refreshes: n.refreshes.Load(), RefreshErrors: n.refreshErrors.Load(), RefreshUnchanged: n.unchanged.Load(),
 		RefreshSkipped: n.refreshSkipped.Load(), Stale: n.stale.Load(),
 		Sets: n.sets.Load(), Invalidated: n.invalidated.Load(), Received: n.received.Load(),
-		Tracked: n.tracked.Load(), Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(), Untrusted: c.untrusted.total(),
+		Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(), Untrusted: c.untrusted.total(),
 		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),
 		ServerChanges: c.gate.moved(), Replayed: n.replayed.Load(), BreakerOpened: c.breaker.opened.Load(),
 		Audited: n.audited.Load(), Diverged: n.diverged.Load(), Unobserved: c.watch.unobserved(),

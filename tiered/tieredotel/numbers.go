@@ -85,7 +85,6 @@ var numbers = []number{
 	count("tandem.sets", "{set}", "Sets sent to Redis.", func(s stats) uint64 { return s.Sets }),
 	count("tandem.invalidation.sent", "{key}", "Keys that this instance invalidated.", func(s stats) uint64 { return s.Invalidated }),
 	count("tandem.invalidation.received", "{key}", "Keys whose invalidation was heard.", func(s stats) uint64 { return s.Received }),
-	count("tandem.invalidation.tracked", "{key}", "Keys dropped from L1 because Redis has lost them.", func(s stats) uint64 { return s.Tracked }),
 	count("tandem.invalidation.unreadable", "{message}", "Messages that could not be read; each drops L1.", func(s stats) uint64 { return s.Unreadable }),
 	count("tandem.invalidation.replayed", "{key}", "Keys whose invalidation was repeated because Redis may have lost it.", func(s stats) uint64 { return s.Replayed }),
 	count("tandem.sessions", "{session}", "Subscriptions that began; each drops L1.", func(s stats) uint64 { return s.Sessions }),

@@ -79,7 +79,6 @@ var statMetrics = append(append(append([]metric[stats]{
 	counter("sets_total", "Sets sent to Redis.", func(s stats) uint64 { return s.Sets }),
 	counter("invalidated_keys_total", "Keys that this instance invalidated.", func(s stats) uint64 { return s.Invalidated }),
 	counter("received_keys_total", "Keys whose invalidation was heard on the bus, its own included.", func(s stats) uint64 { return s.Received }),
-	counter("tracked_keys_total", "Keys dropped from L1 because Redis has lost them.", func(s stats) uint64 { return s.Tracked }),
 	counter("unreadable_messages_total", "Messages on the bus that could not be read; each drops L1.", func(s stats) uint64 { return s.Unreadable }),
 	counter("sessions_total", "Subscriptions that began; each drops L1.", func(s stats) uint64 { return s.Sessions }),
 	newMetric("local_untrusted_seconds_total", "Time in which L1 had no proof that it hears invalidations.", prometheus.CounterValue,
