@@ -569,7 +569,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 	}
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	for _, m := range slices.Concat(mutants, aging, acknowledgements, tags) {
+	for _, m := range slices.Concat(mutants, aging, acknowledgements, tags, readers) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			overlay := write(t, root, m)
@@ -585,7 +585,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 // The texts must be there also where the mutants do not run.
 func TestEveryMutantAppliesOnce(t *testing.T) {
 	t.Parallel()
-	for _, m := range slices.Concat(mutants, aging, acknowledgements, tags) {
+	for _, m := range slices.Concat(mutants, aging, acknowledgements, tags, readers) {
 		source, err := os.ReadFile(filepath.Join("../..", m.file))
 		require.NoError(t, err)
 		require.Equal(t, 1, strings.Count(string(source), m.old), "%s: its text in %s", m.name, m.file)
