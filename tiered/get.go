@@ -33,7 +33,10 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 		if e.Absent {
 			return e.Value, ErrNotFound
 		}
-		return c.own(e.Value, nil)
+		if c.opts.Clone != nil {
+			return c.clone(e.Value)
+		}
+		return e.Value, nil
 	}
 	return c.own(c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load}, nil))
 }
@@ -58,7 +61,10 @@ func (c *Cache[V]) GetWith(ctx context.Context, key string, opts GetOptions[V]) 
 		if e.Absent {
 			return e.Value, ErrNotFound
 		}
-		return c.own(e.Value, nil)
+		if c.opts.Clone != nil {
+			return c.clone(e.Value)
+		}
+		return e.Value, nil
 	}
 	return c.own(c.fetchShared(ctx, &flight[V]{key: key, load: load, ttl: opts.TTL}, opts.Stale))
 }
