@@ -284,3 +284,50 @@ func hitRatios(t *testing.T) (ours, theirs float64) {
 	}
 	return ours / reads, theirs / reads
 }
+
+// Ristretto, or a Put, has taken the entry out and been stopped before it could tell.
+func TestAnEvictionOfWhatRistrettoHasGivenUp(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, time.Hour)
+	require.True(t, s.Put("k", "old", s.Ticket("k"), time.Hour))
+	slot := s.slots.of(s.hash("k"))
+	e := slot.entry.Load()
+	require.NotNil(t, e)
+	s.items.Del(s.hash("k"))
+	e.state.Store(live) // as it was before Ristretto told
+	slot.entry.Store(e)
+	require.Equal(t, "old", value(s.Get("k")))
+	s.Evict("k")
+	require.Nil(t, s.Get("k"))
+	require.Nil(t, slot.entry.Load())
+}
+
+// A search, a Put and an Eviction of one key wait for each other.
+func TestChangesOfOneKeyComeOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Store[string]){
+		"a search":    func(s *Store[string]) { s.Get("other") },
+		"a put":       func(s *Store[string]) { s.Put("other", "v", s.Ticket("other"), time.Hour) },
+		"an eviction": func(s *Store[string]) { s.Evict("other") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t, time.Hour)
+			over := s.change(s.hash("other"))
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				change(s)
+			}()
+			select {
+			case <-done:
+				t.Error("it did not wait")
+			case <-time.After(20 * time.Millisecond): // it has nothing else to wait for
+			}
+			s.items.Wait()
+			require.False(t, s.Holds("other"), "nothing has come in")
+			over()
+			<-done
+		})
+	}
+}

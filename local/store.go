@@ -48,6 +48,9 @@ type Store[V any] struct {
 
 	mu sync.Mutex // orders replacements of current
 
+	// changes has a key's puts, evictions and searches one after the other, by the key's hash; see change.
+	changes [1 << 8]sync.Mutex
+
 	door  door // uses of Ristretto's Get in progress
 	items *ristretto.Cache[uint64, *Entry[V]]
 
@@ -175,6 +178,7 @@ func (s *Store[V]) find(slot *slot[V], hash uint64, key string) *Entry[V] {
 	}
 	defer pass.leave()
 	s.uses.hear(n)
+	defer s.change(hash)()
 	e, ok := s.items.Get(hash)
 	if !ok || !e.is(hash, key) {
 		return nil
@@ -253,7 +257,7 @@ func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl time.Duration) boo
 
 	s.writes.RLock()
 	defer s.writes.RUnlock()
-	if s.closed || !s.items.Set(e.hash, e, cost) {
+	if s.closed || !s.set(e, cost) {
 		return false
 	}
 	// Ristretto applies the Set of a new key later, on one goroutine. Waiting for it costs about a microsecond beside a
@@ -264,12 +268,35 @@ func (s *Store[V]) put(key string, e *Entry[V], t Ticket, ttl time.Duration) boo
 	return true
 }
 
+func (s *Store[V]) set(e *Entry[V], cost int64) bool {
+	defer s.change(e.hash)()
+	return s.items.Set(e.hash, e, cost)
+}
+
+// change locks out other changes of the keys of a hash until the function that it returns is called.
+//
+// Ristretto takes an entry out first and calls drop second, and whoever does that may be stopped between the two:
+//
+//  1. a Put replaces entry e in Ristretto, and is stopped before drop is told of e;
+//  2. an Evict of the key finds the new entry there, or none, and drops that;
+//  3. a Get finds e in the slot, live.
+//
+// So nobody else changes the key until the Put has told. What Ristretto's own goroutine takes out, for want of room, it may
+// hold back in the same way: therefore Evict drops what the slot shows by itself, and a search has found and shown an entry
+// before an Evict, or looks for it after. Ristretto's goroutine needs no such lock, so waiting for it under one is safe.
+func (s *Store[V]) change(hash uint64) (over func()) {
+	mu := &s.changes[hash%uint64(len(s.changes))]
+	mu.Lock()
+	return mu.Unlock
+}
+
 // enliven has an entry served from now on that Ristretto holds, unless its key was evicted since its ticket was taken.
 //
 // Evict counts first and looks second; here Ristretto has the entry first, and the count is compared second. So if the count
 // has not moved here, an Evict that follows finds the entry and drops it; and if an Evict has looked in vain, before the entry
 // was there, its count is seen here. Between the two nobody is served the entry: it is pending.
 func (s *Store[V]) enliven(e *Entry[V], version uint64) {
+	defer s.change(e.hash)()
 	slot := s.slots.of(e.hash)
 	if slot.version.Load() != version {
 		s.items.Del(e.hash) // whichever it holds now: one that is better is a miss

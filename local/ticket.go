@@ -79,7 +79,12 @@ func (s *Store[V]) hash(key string) uint64 { return maphash.String(s.seed, key) 
 // with it: what is read under them is not stored. Other keys' entries stay, however many are evicted.
 func (s *Store[V]) Evict(key string) {
 	hash := s.hash(key)
-	s.slots.of(hash).version.Add(1) // before release: see enliven
+	defer s.change(hash)()
+	slot := s.slots.of(hash)
+	slot.version.Add(1) // before release: see enliven
+	if e := slot.entry.Load(); e != nil && e.is(hash, key) {
+		s.drop(e) // Ristretto may have given it up, and not told yet: see change
+	}
 	s.release(hash)
 }
 

@@ -3,6 +3,27 @@ package mutants
 // What callers are given.
 var readers = []mutant{
 	{
+		name: "eviction: Ristretto is believed to have told what it has given up",
+		file: "local/ticket.go",
+		old:  "		s.drop(e) // Ristretto may have given it up, and not told yet: see change\n",
+		new:  "",
+		pkg:  "./local", run: "TestAnEvictionOfWhat",
+	},
+	{
+		name: "eviction: a search is not locked out",
+		file: "local/store.go",
+		old:  "	defer s.change(hash)()\n	e, ok",
+		new:  "	e, ok",
+		pkg:  "./local", run: "TestChangesOfOneKey",
+	},
+	{
+		name: "eviction: a put is not locked out",
+		file: "local/store.go",
+		old:  "	defer s.change(e.hash)()\n	return s.items.Set",
+		new:  "	return s.items.Set",
+		pkg:  "./local", run: "TestChangesOfOneKey",
+	},
+	{
 		name: "clone: L1's own value is given out",
 		file: "tiered/clone.go",
 		old:  "if c.opts.Clone == nil || err != nil {",
