@@ -325,7 +325,9 @@ func TestChangesOfOneKeyComeOneAfterTheOther(t *testing.T) {
 			case <-time.After(20 * time.Millisecond): // it has nothing else to wait for
 			}
 			s.items.Wait()
-			require.False(t, s.Holds("other"), "nothing has come in")
+			if s.Holds("other") {
+				t.Error("it has come in")
+			}
 			over()
 			<-done
 		})
