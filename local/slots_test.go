@@ -314,18 +314,20 @@ func TestChangesOfOneKeyComeOneAfterTheOther(t *testing.T) {
 			t.Parallel()
 			s := newStore(t, time.Hour)
 			over := s.change(s.hash("other"))
-			done := make(chan struct{})
+			begun, done := make(chan struct{}), make(chan struct{})
 			go func() {
 				defer close(done)
+				close(begun)
 				change(s)
 			}()
+			<-begun
 			select {
 			case <-done:
 				t.Error("it did not wait")
 			case <-time.After(20 * time.Millisecond): // it has nothing else to wait for
 			}
 			s.items.Wait()
-			if s.Holds("other") {
+			if _, held := s.items.GetTTL(s.hash("other")); held {
 				t.Error("it has come in")
 			}
 			over()

@@ -323,17 +323,6 @@ func (s *Store[V]) release(hash uint64) {
 	}
 }
 
-// Holds reports whether something is held for key, whether or not it may be served. It does not count as a use.
-func (s *Store[V]) Holds(key string) bool {
-	s.writes.RLock()
-	defer s.writes.RUnlock()
-	if s.closed {
-		return false
-	}
-	_, held := s.items.GetTTL(s.hash(key))
-	return held
-}
-
 // Usage is what a store did and holds.
 type Usage struct {
 	Hits   uint64 // lookups that returned an entry

@@ -26,7 +26,7 @@ func TestPeek(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, v)
 	}
-	require.False(t, b.local.Holds("k"), "it leaves the tiers as they are")
+	require.Nil(t, b.local.Get("k"), "it leaves the tiers as they are")
 	require.EqualValues(t, 1, s.loads.Load())
 
 	s.missing["none"] = true
@@ -108,8 +108,8 @@ func TestEvictLocal(t *testing.T) {
 		require.Zero(t, get(t, c, "k"))
 	}
 	f[0].EvictLocal("k", "never there", "")
-	require.False(t, f[0].local.Holds("k"))
-	require.True(t, f[1].local.Holds("k"))
+	require.Nil(t, f[0].local.Get("k"))
+	require.NotNil(t, f[1].local.Get("k"))
 	require.Zero(t, get(t, f[0], "k"))
 	require.EqualValues(t, 1, s.loads.Load(), "Redis has kept it")
 }

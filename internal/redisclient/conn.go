@@ -10,8 +10,8 @@ import (
 )
 
 // unchecked is for how long after an answer go-redis' pool is not let look at the socket before it hands out the connection.
-// The look is one system call of the four that a short command makes, and what it can find after so short a time, an end that
-// came since, can as well come after the look.
+// The look is a system call beside the command's write and read, and what it can find after so short a time, an end that came
+// since, can as well come after the look.
 const unchecked = 20 * time.Millisecond
 
 // conn is a connection that its client can close, and that does not let in a length that is not bounded.
