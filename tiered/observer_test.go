@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
@@ -465,84 +464,6 @@ func TestObserverLag(t *testing.T) {
 		require.Equal(t, tc.lag, lag, name)
 		require.Equal(t, tc.known, known, name)
 	}
-}
-
-func TestUntrustedTime(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(t *testing.T, w *world) {
-		c := w.instance(t)
-		get(t, c, "k")
-		start := c.Stats().Untrusted
-		require.Less(t, start, DefaultMaxStaleness, "until the first proof")
-		time.Sleep(time.Hour)
-		require.Equal(t, start, c.Stats().Untrusted, "heartbeats come back")
-
-		w.cut.Store(true)
-		w.redis.Server().SetPreHook(refuse)
-		synctest.Wait()
-		time.Sleep(time.Minute)
-		away := c.Stats().Untrusted - start
-		require.InDelta(t, time.Minute, away, float64(2*DefaultMaxStaleness))
-		w.redis.Server().SetPreHook(nil)
-		w.cut.Store(false)
-		time.Sleep(time.Minute)
-		back := c.Stats().Untrusted
-		require.Less(t, back-away-start, 10*time.Second)
-		time.Sleep(time.Minute)
-		require.Equal(t, back, c.Stats().Untrusted)
-
-		require.NoError(t, c.Close())
-		closed := c.Stats().Untrusted
-		time.Sleep(time.Minute)
-		require.Equal(t, closed, c.Stats().Untrusted, "nobody asks a cache that is closed")
-	})
-}
-
-// A proof of a time that is past gives no trust, and takes none that there is.
-func TestUntrustedTimeAndLateProofs(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		u := newUntrusted(time.Second)
-		at := u.until
-		time.Sleep(10 * time.Second)
-		u.prove(at)
-		require.Equal(t, 10*time.Second, u.total())
-		time.Sleep(time.Second)
-		u.prove(at + int64(11*time.Second))
-		u.prove(at)
-		require.Equal(t, 11*time.Second, u.total())
-		time.Sleep(1500 * time.Millisecond)
-		require.Equal(t, 11500*time.Millisecond, u.total())
-		u.prove(at + int64(12500*time.Millisecond))
-		u.drop()
-		time.Sleep(time.Second)
-		u.stop()
-		require.Equal(t, 12500*time.Millisecond, u.total())
-	})
-}
-
-func TestHealthOfQueues(t *testing.T) {
-	t.Parallel()
-	r, s := newRedis(t), newSource()
-	c := lazyInstance(t, r, s, func(o *Options[int]) { o.MaxLoads = 1 })
-	require.NoError(t, c.Ready(soon(t)))
-	h := c.Health()
-	require.Equal(t, Health{Ready: true, LocalTrusted: true, RemoteTrusted: true, ProofAge: h.ProofAge}, h)
-	r.down()
-	eventually(t, "the outage is known", func() bool { return !c.Health().RemoteTrusted })
-	read, letGo := s.holdNext()
-	defer letGo()
-	one := getAsync(soon(t), c, "one")
-	wait(t, "the load", read)
-	two := getAsync(soon(t), c, "two")
-	eventually(t, "the other one waits", func() bool { return c.Health().LoadsWaiting == 1 })
-	require.Equal(t, 2, c.Health().Flights)
-	letGo()
-	wait(t, "the one", one)
-	wait(t, "the other", two)
-	eventually(t, "nobody waits", func() bool { h := c.Health(); return h.LoadsWaiting == 0 && h.Flights == 0 })
-	require.NoError(t, c.Close())
-	require.True(t, c.Health().Closed)
 }
 
 func refuse(p *server.Peer, _ string, _ ...string) bool {
