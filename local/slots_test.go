@@ -93,6 +93,9 @@ func TestASlotIsSharedInTurn(t *testing.T) {
 		require.Equal(t, "0", value(s.Get("0")))
 		require.Equal(t, other, value(s.Get(other)))
 	}
+	s.Evict("0") // which the slot does not show now
+	require.Nil(t, s.Get("0"))
+	require.Equal(t, other, value(s.Get(other)))
 }
 
 // An eviction is of its key: a storm of them leaves the entries of other keys where they are.

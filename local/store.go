@@ -58,6 +58,12 @@ type Store[V any] struct {
 
 	// writes is read-locked around every call that sends to Ristretto's buffer, which Close closes: a send to it after
 	// that panics.
+	//
+	// It is taken before one of changes, never after:
+	//
+	//  1. a Put holds writes;
+	//  2. Close asks for writes, and from here on nobody else gets it;
+	//  3. an Evict that took its change first would wait for writes, with the change that the Put needs to go on.
 	writes sync.RWMutex
 	closed bool // guarded by writes
 }
@@ -309,10 +315,8 @@ func (s *Store[V]) enliven(e *Entry[V], version uint64) {
 }
 
 // release drops what is held under hash. It is what makes an eviction one: the version that Evict counts is for those who
-// are about to put.
+// are about to put. The caller holds writes, and the change of hash.
 func (s *Store[V]) release(hash uint64) {
-	s.writes.RLock()
-	defer s.writes.RUnlock()
 	if s.closed {
 		return
 	}

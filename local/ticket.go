@@ -78,6 +78,8 @@ func (s *Store[V]) hash(key string) uint64 { return maphash.String(s.seed, key) 
 // Evict drops key's entry, and makes every ticket for it taken until now void. Tickets for other keys of its slot become void
 // with it: what is read under them is not stored. Other keys' entries stay, however many are evicted.
 func (s *Store[V]) Evict(key string) {
+	s.writes.RLock() // before change, as in put: see writes
+	defer s.writes.RUnlock()
 	hash := s.hash(key)
 	defer s.change(hash)()
 	slot := s.slots.of(hash)

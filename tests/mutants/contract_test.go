@@ -105,7 +105,7 @@ var mutants = []mutant{
 		file: "local/ticket.go",
 		old:  "	s.release(hash)\n",
 		new:  "",
-		pkg:  "./tiered", run: "TestC2|TestC3",
+		pkg:  "./local", run: "TestASlotIsShared",
 	},
 	{
 		name: "ticket: it is taken when the value is stored",

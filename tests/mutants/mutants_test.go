@@ -30,7 +30,7 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			overlay := write(t, root, m)
-			out, err := goTest(root, "-overlay", overlay, "-count=1", "-failfast", "-timeout=120s", "-run", m.run, m.pkg)
+			out, err := goTest(root, "-overlay", overlay, "-vet=off", "-ldflags=-s -w", "-count=1", "-failfast", "-timeout=120s", "-run", m.run, m.pkg)
 			require.NotContains(t, out, "[build failed]", "a mutant must compile")
 			require.NotContains(t, out, "no tests to run")
 			require.Error(t, err, "nothing failed without it")

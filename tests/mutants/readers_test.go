@@ -24,6 +24,13 @@ var readers = []mutant{
 		pkg:  "./local", run: "TestChangesOfOneKey",
 	},
 	{
+		name: "eviction: it waits for Close with its key locked",
+		file: "local/ticket.go",
+		old:  "	s.writes.RLock() // before change, as in put: see writes\n	defer s.writes.RUnlock()\n	hash := s.hash(key)\n	defer s.change(hash)()\n",
+		new:  "	hash := s.hash(key)\n	defer s.change(hash)()\n	s.writes.RLock()\n	defer s.writes.RUnlock()\n",
+		pkg:  "./local", run: "TestWhoWaitsForClose",
+	},
+	{
 		name: "clone: L1's own value is given out",
 		file: "tiered/clone.go",
 		old:  "if c.opts.Clone == nil || err != nil {",
