@@ -89,3 +89,22 @@ func BenchmarkHit(b *testing.B) {
 		})
 	}
 }
+
+// A hit of an entry with tags beside one without, and beside BenchmarkHit's.
+func BenchmarkTaggedHit(b *testing.B) {
+	for _, tags := range [][]string{nil, {"red"}, {"red", "green", "blue"}} {
+		b.Run(fmt.Sprint(len(tags), " tags"), func(b *testing.B) {
+			s := newStore(b, time.Hour)
+			keys := benchOrder()[:1<<10]
+			for _, key := range keys {
+				s.Put(key, key, s.Tagged(s.Ticket(key), tags), time.Hour)
+			}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				s.Get(keys[i&(len(keys)-1)])
+				i++
+			}
+		})
+	}
+}

@@ -379,7 +379,7 @@ func TestCloseUnderLoad(t *testing.T) {
 }
 
 // exits ends the goroutine that decodes it.
-type exits struct{ N int }
+type exits int
 
 func (*exits) UnmarshalJSON([]byte) error {
 	runtime.Goexit()
@@ -393,7 +393,7 @@ func TestADecoderThatExits(t *testing.T) {
 			t.Parallel()
 			r := newRedis(t)
 			c, err := New(r.client(t), "things", Options[exits]{
-				Load: func(context.Context, string) (exits, error) { return exits{N: 1}, nil }, Codec: cd, LocalTTL: Off, Logger: quietLog(),
+				Load: func(context.Context, string) (exits, error) { return 1, nil }, Codec: cd, LocalTTL: Off, Logger: quietLog(),
 			})
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = c.Close() })
@@ -410,7 +410,7 @@ func TestADecoderThatExits(t *testing.T) {
 				require.ErrorIs(t, err, ErrLoaderExited)
 			}
 			eventually(t, "no flight is left", func() bool { return c.flights.underway() == 0 })
-			require.NoError(t, c.Set(soon(t), "other", exits{}))
+			require.NoError(t, c.Set(soon(t), "other", 0))
 		})
 	}
 }
