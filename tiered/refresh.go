@@ -130,6 +130,7 @@ func (c *Cache[V]) flyRefresh(f *flight[V]) {
 // Without Redis there is no lease, so nothing is done: L1 ends what it has by MaxStaleness.
 func (c *Cache[V]) refreshRemote(f *flight[V], rested *resting) error {
 	f.ticket = c.ticket(f.key) // before the gate is looked at, which may be of an earlier session
+	f.heard = c.foreign.count(f.key)
 	b, o := c.newBudget(), c.gate.look()
 	if !o.open || !o.keep || c.pending.has(f.key) || !c.breaker.allow() {
 		return nil
