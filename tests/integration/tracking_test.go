@@ -64,10 +64,10 @@ func follows(t *testing.T, c *tiered.Cache[Value], s *source, key string) {
 
 func TestAStrangersWriteReachesL1(t *testing.T) {
 	for name, change := range map[string]func(ctx context.Context, rdb *redis.Client) error{
-		"DEL":      func(ctx context.Context, rdb *redis.Client) error { return rdb.Del(ctx, thing).Err() },
-		"UNLINK":   func(ctx context.Context, rdb *redis.Client) error { return rdb.Unlink(ctx, thing).Err() },
-		"RENAME":   func(ctx context.Context, rdb *redis.Client) error { return rdb.Rename(ctx, thing, "gone").Err() },
-		"SET":      func(ctx context.Context, rdb *redis.Client) error { return rdb.Set(ctx, thing, "mine", 0).Err() },
+		"DEL":    func(ctx context.Context, rdb *redis.Client) error { return rdb.Del(ctx, thing).Err() },
+		"UNLINK": func(ctx context.Context, rdb *redis.Client) error { return rdb.Unlink(ctx, thing).Err() },
+		"RENAME": func(ctx context.Context, rdb *redis.Client) error { return rdb.Rename(ctx, thing, "gone").Err() },
+		"SET":    func(ctx context.Context, rdb *redis.Client) error { return rdb.Set(ctx, thing, "mine", 0).Err() },
 		"HSET": func(ctx context.Context, rdb *redis.Client) error {
 			fields, err := rdb.HKeys(ctx, thing).Result()
 			for _, field := range fields {
@@ -75,7 +75,7 @@ func TestAStrangersWriteReachesL1(t *testing.T) {
 			}
 			return err
 		},
-		"expiry":   func(ctx context.Context, rdb *redis.Client) error { return rdb.PExpire(ctx, thing, 1).Err() },
+		"expiry":   func(ctx context.Context, rdb *redis.Client) error { return rdb.PExpire(ctx, thing, time.Millisecond).Err() },
 		"FLUSHALL": func(ctx context.Context, rdb *redis.Client) error { return rdb.FlushAll(ctx).Err() },
 		"a script": func(ctx context.Context, rdb *redis.Client) error {
 			return rdb.Eval(ctx, "return redis.call('DEL', KEYS[1])", []string{thing}).Err()
@@ -222,7 +222,7 @@ func TestCloseWhileTrackingHangs(t *testing.T) {
 	srv := startRedis(t)
 	require.NoError(t, srv.Pause())
 	opts := tiered.Options[Value]{
-		Load: s.load, Tracking: true, MaxStaleness: time.Minute, CloseTimeout: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		Load: s.load, Tracking: true, MaxStaleness: time.Second, CloseTimeout: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	}
 	unmade, err := tiered.New(client(t, srv), "things", opts)
 	require.NoError(t, err)
@@ -235,7 +235,7 @@ func TestCloseWhileTrackingHangs(t *testing.T) {
 		select {
 		case err := <-closed:
 			require.NoError(t, err)
-		case <-time.After(4 * time.Second): // less than a greeting is waited for
+		case <-time.After(patience / 2):
 			require.Fail(t, name)
 		}
 	}
