@@ -75,7 +75,9 @@ func TestAStrangersWriteReachesL1(t *testing.T) {
 			}
 			return err
 		},
-		"expiry":   func(ctx context.Context, rdb *redis.Client) error { return rdb.PExpire(ctx, thing, time.Millisecond).Err() },
+		"expiry": func(ctx context.Context, rdb *redis.Client) error {
+			return rdb.PExpire(ctx, thing, time.Millisecond).Err()
+		},
 		"FLUSHALL": func(ctx context.Context, rdb *redis.Client) error { return rdb.FlushAll(ctx).Err() },
 		"a script": func(ctx context.Context, rdb *redis.Client) error {
 			return rdb.Eval(ctx, "return redis.call('DEL', KEYS[1])", []string{thing}).Err()
