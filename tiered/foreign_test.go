@@ -19,7 +19,9 @@ func newTracked(t *testing.T, change ...func(*Options[int])) (*redisServer, *sou
 	t.Helper()
 	r, s := newRedis(t), newSource()
 	tracking := func(o *Options[int]) { o.Tracking, o.MaxStaleness = true, time.Minute }
-	return r, s, instance(t, r, s, append([]func(*Options[int]){tracking}, change...)...)
+	c := instance(t, r, s, append([]func(*Options[int]){tracking}, change...)...)
+	eventually(t, "an epoch that is known", func() bool { return c.gate.look().keep }) // or nobody joins, and L1 keeps nothing
+	return r, s, c
 }
 
 // holdReads makes the reads of L2 that a judge makes stop before they reach it. It returns a channel that tells of each.

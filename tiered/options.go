@@ -159,8 +159,8 @@ type Options[V any] struct {
 	// milliseconds. A Get that shares a load under way may, and so may every Get while that connection is broken: when it is back,
 	// L1 is dropped. Where Redis refuses, that is logged, and the cache works as without. What Redis expires or evicts leaves L1 too.
 	//
-	// Each lease and each fill of any instance is told to every instance: two messages or three for a load, and a read from Redis
-	// by each instance that holds the key. More than 4096 keys that wait for that read drop L1.
+	// Each lease and each fill of any instance is told to every instance: two messages for a load, one more for each second of it,
+	// and a read from Redis by each instance that holds the key. More than 4096 keys that wait for that read drop L1.
 	Tracking bool
 
 	// Bus is a connection to Redis that several caches share; it must be made from the same client. Nil: the cache has its own.
