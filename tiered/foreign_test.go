@@ -186,7 +186,12 @@ func TestAStrangersDeleteDuringARead(t *testing.T) {
 // A lease and a fill of our own are told as well. L1 keeps what is loaded, and nobody loads again.
 func TestOurOwnLeaseDuringALoad(t *testing.T) {
 	t.Parallel()
-	r, s, c := newTracked(t)
+	at, gate := make(chan struct{}), make(chan struct{})
+	compare := &slowCodec{Codec: codec.Default, marshal: func() {
+		close(at)
+		<-gate
+	}}
+	_, s, c := newTracked(t, func(o *Options[int]) { o.Codec = compare })
 	get(t, c, "other")
 	c.foreign.settled(t)
 	s.write("k")
@@ -198,10 +203,11 @@ func TestOurOwnLeaseDuringALoad(t *testing.T) {
 	second := getAsync(soon(t), c, "k")
 	eventually(t, "the second to join", func() bool { return c.Stats().Joined == 1 })
 
-	reached, letRead := r.holdReads()
-	defer letRead()
+	letCompare := sync.OnceFunc(func() { close(gate) })
+	defer letCompare()
+	compare.armed.Store(true)
 	c.foreign.changed([]string{"other"})
-	wait(t, "a check, behind which further ones wait", reached)
+	wait(t, "a check, behind which further ones wait", at)
 	doubted := func() bool {
 		c.foreign.mu.Lock()
 		defer c.foreign.mu.Unlock()
@@ -215,7 +221,7 @@ func TestOurOwnLeaseDuringALoad(t *testing.T) {
 	require.False(t, doubted(), "what was told before the fill says nothing of what is there now")
 	c.foreign.changed([]string{"k"})
 	require.True(t, doubted())
-	letRead()
+	letCompare()
 	c.foreign.settled(t)
 	require.NotNil(t, c.local.Get("k"))
 	require.EqualValues(t, 2, s.loads.Load())
