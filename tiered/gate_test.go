@@ -137,6 +137,21 @@ func TestGateOneBudgetForAFlight(t *testing.T) {
 	require.NotNil(t, c.local.Get(keyName(0)), "L1 keeps what was loaded")
 }
 
+// The epoch that was known before is of no use to the very next read.
+func TestGateAfterInvalidateAll(t *testing.T) {
+	t.Parallel()
+	r, s := newRedis(t), newSource()
+	c := instance(t, r, s)
+	for range 20 { // of which a heartbeat may come in between once
+		began := mono.Now()
+		require.NoError(t, c.InvalidateAll(soon(t)))
+		if o := c.gate.look(); o.open {
+			require.Greater(t, o.sent, began)
+		}
+		eventually(t, "a heartbeat", func() bool { return c.gate.look().open })
+	}
+}
+
 // Two value types under one name: what one cache has stored is never decoded as the other's.
 func TestTwoTypesUnderOneName(t *testing.T) {
 	t.Parallel()

@@ -217,7 +217,7 @@ var mutants = []mutant{
 		file: "tiered/write.go",
 		old:  "	c.gate.shut()\n",
 		new:  "",
-		pkg:  "./tiered", run: "TestInvalidateAll|TestC4AnOldLoadLeavesNothingBehind",
+		pkg:  "./tiered", run: "TestGateAfterInvalidateAll",
 	},
 	{
 		name: "writes: nothing is repeated",
