@@ -180,15 +180,15 @@ var mutants = []mutant{
 	{
 		name: "flights: joined at any age",
 		file: "tiered/flight.go",
-		old:  "if !old.started || (!n.refresh && f.live(old.ticket)) {",
-		new:  "if !old.started || !n.refresh {",
+		old:  "(!old.started || (!refresh && f.live(old.ticket)))",
+		new:  "(!old.started || !refresh)",
 		pkg:  "./tiered", run: "TestC3AnOldFlightIsNotJoined",
 	},
 	{
 		name: "flights: a refresh joins a load that has read",
 		file: "tiered/flight.go",
-		old:  "if !old.started || (!n.refresh && f.live(old.ticket)) {",
-		new:  "if !old.started || f.live(old.ticket) {",
+		old:  "(!old.started || (!refresh && f.live(old.ticket)))",
+		new:  "(!old.started || f.live(old.ticket))",
 		pkg:  "./tiered", run: "TestRefreshDoesNotJoinAnOlderLoad",
 	},
 	{
