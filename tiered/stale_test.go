@@ -3,6 +3,7 @@ package tiered
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -458,6 +459,20 @@ func TestAnOfferIsJudgedByWhoTakesIt(t *testing.T) {
 	c.evict("k")
 	_, ok = c.softly(f, nil)
 	require.False(t, ok, "of L1")
+}
+
+// What was evicted during the load is not offered, nor logged as served.
+func TestWhatWasEvictedIsNotOffered(t *testing.T) {
+	t.Parallel()
+	r, s := newRedis(t), newSource()
+	c := instance(t, r, s)
+	f := &flight[int]{key: "k"}
+	payload, err := codec.Default.Marshal(7)
+	require.NoError(t, err)
+	f.expired.Store(&leftover{payload: payload, ticket: c.local.Ticket("k"), o: c.gate.look(), until: math.MaxInt64})
+	require.Equal(t, 7, c.standIn(f).val)
+	c.evict("k")
+	require.False(t, c.standIn(f).ok)
 }
 
 func TestAgingOptions(t *testing.T) {

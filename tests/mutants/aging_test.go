@@ -52,11 +52,11 @@ var aging = []mutant{
 		pkg:  "./tiered", run: "TestTimeARefreshWithoutRedis",
 	},
 	{
-		name: "stand-in: it is not judged when it is given out",
+		name: "stand-in: it is not judged when it is offered",
 		file: "tiered/stale.go",
 		old:  "case old.o.now() < old.until && c.gate.same(old.o) && c.holds(f.key, s):",
 		new:  "case old.o.now() < old.until && c.gate.same(old.o):",
-		pkg:  "./tiered", run: "TestTimeAnInvalidatedValueDoesNotStandIn|TestTimeAStandInIsJudged",
+		pkg:  "./tiered", run: "TestWhatWasEvictedIsNotOffered",
 	},
 	{
 		name: "stand-in: for ever",
