@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/tandemcache/tandem/remote"
 )
@@ -137,7 +138,9 @@ func (c *Cache[V]) flyTogether(ctx context.Context, fs []*flight[V]) {
 			for ; i < len(parts); i += maxParts {
 				g := &group[V]{c: c, ctx: ctx, budget: b}
 				ms := membersOf(parts[i])
-				g.guard(ms, func() { g.fetch(ms) })
+				var part sync.WaitGroup
+				part.Go(func() { g.guard(ms, func() { g.fetch(ms) }) }) // a codec that ends the goroutine ends this part alone
+				part.Wait()
 			}
 		}()
 	}

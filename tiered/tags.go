@@ -23,9 +23,10 @@ import (
 // invalidated), and ErrClosed if nothing was done. Also under a ctx that has ended, the local copies are dropped and the rest
 // is left to the background.
 func (c *Cache[V]) InvalidateTags(ctx context.Context, tags ...string) error {
-	if c.closed.Load() {
+	if !c.write() {
 		return ErrClosed
 	}
+	defer c.writing.Done()
 	valid := make([]string, 0, len(tags))
 	var errs []error
 	for _, tag := range tags {
