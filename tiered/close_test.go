@@ -57,8 +57,11 @@ func TestCloseBesideALoggerThatHangs(t *testing.T) {
 	h := stuck{slog.DiscardHandler, make(chan struct{})}
 	c := instance(t, r, s, func(o *Options[int]) { o.Logger, o.CloseTimeout = slog.New(h), 100*time.Millisecond })
 	defer close(h.until)
-	closed := make(chan error, 1)
-	go func() { closed <- c.Close() }()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = c.Close()
+	}()
 	select {
 	case <-closed:
 	case <-time.After(5 * time.Second):
