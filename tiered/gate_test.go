@@ -156,17 +156,17 @@ func TestGateAfterInvalidateAll(t *testing.T) {
 func TestTwoTypesUnderOneName(t *testing.T) {
 	t.Parallel()
 	r := newRedis(t)
-	type Cents int
-	type Euros int // decodes from Cents' JSON without an error
+	type Cents struct{ Amount int }
+	type Euros struct{ Sum int } // decodes from Cents' JSON without an error, as zero
 	cents, err := New(r.client(t), "prices", Options[Cents]{
 		Codec: codec.JSON, Logger: quietLog(), LocalTTL: Off, LocalBytes: 1 << 20,
-		Load: func(context.Context, string) (Cents, error) { return 100, nil },
+		Load: func(context.Context, string) (Cents, error) { return Cents{100}, nil },
 	})
 	require.NoError(t, err)
 	defer cents.Close()
 	euros, err := New(r.client(t), "prices", Options[Euros]{
 		Codec: codec.JSON, Logger: quietLog(), LocalTTL: Off, LocalBytes: 1 << 20,
-		Load: func(context.Context, string) (Euros, error) { return 1, nil },
+		Load: func(context.Context, string) (Euros, error) { return Euros{1}, nil },
 	})
 	require.NoError(t, err)
 	defer euros.Close()
@@ -175,10 +175,10 @@ func TestTwoTypesUnderOneName(t *testing.T) {
 	for range 3 {
 		c, err := cents.Get(soon(t), "k")
 		require.NoError(t, err)
-		require.Equal(t, Cents(100), c)
+		require.Equal(t, Cents{100}, c)
 		e, err := euros.Get(soon(t), "k")
 		require.NoError(t, err)
-		require.Equal(t, Euros(1), e)
+		require.Equal(t, Euros{1}, e)
 	}
 	require.EqualValues(t, 1, cents.Stats().Loads, "and they leave each other's entries alone")
 	require.EqualValues(t, 1, euros.Stats().Loads)
