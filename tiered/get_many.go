@@ -49,7 +49,7 @@ func (load LoadManyFunc[V]) one(ctx context.Context, key string) (V, error) {
 // single Gets and other batches, and later ones share this; a key that another instance is loading is waited for, and holds
 // nobody up but the caller. A Set or Invalidate of a key during the load keeps the result of that key out of both tiers.
 //
-// A value past Options.RefreshAfter is returned at once and refreshed in the background, by Load, key by key. Where the load of
+// A value past Options.RefreshAfter is returned at once and refreshed in the background, with the others of the call by LoadMany. Where the load of
 // a key fails, or takes longer than Options.SoftTimeout, its expired value stands in under Options.StaleIfError: it is in the
 // map like any other, and Stats counts it.
 //
@@ -57,12 +57,12 @@ func (load LoadManyFunc[V]) one(ctx context.Context, key string) (V, error) {
 // short enough for their values to come from Redis within Options.RedisTimeout.
 func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, error) {
 	out := make(map[string]V, len(keys))
-	var missing []string
+	var missing, overdue []string
 	var failed failures
 	for _, key := range keys {
 		e, due := c.local.Lookup(key)
 		if due {
-			c.refreshLater(ctx, key, c.opts.Load, 0)
+			overdue = append(overdue, key)
 		}
 		switch {
 		case e == nil:
@@ -71,6 +71,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 			c.give(out, &failed, key, e.Value, nil)
 		}
 	}
+	c.refreshBatch(ctx, overdue)
 	if len(missing) == 0 {
 		return out, failed.joined()
 	}
@@ -137,6 +138,9 @@ func (c *Cache[V]) flyTogether(ctx context.Context, fs []*flight[V]) {
 			for ; i < len(parts); i += maxParts {
 				g := &group[V]{c: c, ctx: ctx, budget: b}
 				ms := membersOf(parts[i])
+				for _, m := range ms {
+					m.overdue = &g.overdue
+				}
 				g.guard(ms, func() { g.fetch(ms) })
 			}
 		}()
