@@ -33,7 +33,8 @@ type flight[V any] struct {
 	// What follows is the flight's goroutine's.
 	due     time.Duration // from now: what it stores in L1 is to be refreshed then; zero for never
 	aged    *aged         // it refreshes in the background; nil if it does not
-	outcome outcome       // of the load
+	overdue *[]string     // of its group, where what it finds due is noted; nil: it begins the refresh
+	outcome outcome       // of a refresh's load
 	tags    []string      // of the value
 	asOf    string        // of the lease: see remote.Lease
 

@@ -20,9 +20,7 @@ import (
 //
 // A deadline of ctx is kept; that ctx is cancelled is noticed, where Redis does not answer, after RedisTimeout at the latest.
 //
-// Concurrent Gets of one key share one load, in this process and, while Redis answers, in the fleet. Each obeys its own ctx
-// and none inherits another's: the load goes on when the caller who started it has left. A Set or Invalidate during the load
-// keeps its result out of both tiers, and a Get that starts after it has returned does not share it.
+// Those who share a load obey each its own ctx: the load goes on when the caller who started it has left.
 //
 // A value past Options.RefreshAfter is returned at once, and refreshed in the background. An expired one is returned only under
 // Options.StaleIfError, when the load fails or takes longer than Options.SoftTimeout.
