@@ -79,4 +79,11 @@ var readers = []mutant{
 		new:  "		c.background.Wait()\n",
 		pkg:  "./tiered", run: "TestCloseBesideALogger",
 	},
+	{
+		name: "close: an attempt to connect has all the time of a bus that nobody uses",
+		file: "pubsub/receive.go",
+		old:  "context.WithTimeout(b.ctx, b.greeting())",
+		new:  "context.WithTimeout(b.ctx, silence(b.interval()))",
+		pkg:  "./pubsub", run: "TestCloseAfterTheLast",
+	},
 }
