@@ -266,10 +266,10 @@ func hasEnded(ctx context.Context, g *sync.WaitGroup) bool {
 	}
 }
 
-// Close ends the cache. Calls that wait return ErrClosed, loads are cancelled and what they still bring is dropped. It tries
-// once more to bring pending invalidations to Redis, for Options.CloseTimeout at most, and returns ErrPending with their
-// number if some are left: other instances may then serve what they were to drop until its TTL. It may be called more than
-// once; every call returns the same.
+// Close ends the cache. Calls that wait return ErrClosed, loads are cancelled and what they still bring is dropped. It waits for
+// writes that are on their way and tries once more to bring pending invalidations to Redis, for Options.CloseTimeout at most in
+// all, and returns ErrPending with their number if some are left: other instances may then serve what they were to drop until
+// its TTL. It may be called more than once; every call returns the same.
 func (c *Cache[V]) Close() error {
 	c.closing.Do(func() {
 		c.closed.Store(true)
