@@ -183,14 +183,14 @@ func fitting(faults []fault.Fault, topology arena.Topology) []fault.Fault {
 	return out
 }
 
-// requireContract fails for a run in which a read was wrong, with the story.
+// requireContract fails for a run in which a read was wrong, with the story, or a write was neither done nor left pending.
 func requireContract(t *testing.T, o outcome, seed uint64) {
 	t.Helper()
-	if o.C2+o.C3+o.Unreal+o.Failed == 0 {
+	if o.C2+o.C3+o.Unreal+o.Failed+o.Refused == 0 {
 		return
 	}
-	t.Errorf("-seed %d: %d violations of C2, %d of C3, %d versions that never were, %d failed reads %v (of %d)",
-		seed, o.C2, o.C3, o.Unreal, o.Failed, o.Errors, o.Reads)
+	t.Errorf("-seed %d: %d violations of C2, %d of C3, %d versions that never were, %d failed reads %v (of %d), %d writes neither done nor pending",
+		seed, o.C2, o.C3, o.Unreal, o.Failed, o.Errors, o.Reads, o.Refused)
 	for _, v := range o.Samples {
 		t.Errorf("%v\n%s", v, around(o.events, v.Read.Start))
 	}
