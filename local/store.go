@@ -129,7 +129,8 @@ func New[V any](opts Options[V]) (*Store[V], error) {
 	return s, nil
 }
 
-// Get returns the entry of key if it may be served now, else nil. It does not allocate and takes no lock of its own.
+// Get returns the entry of key if it may be served now, else nil. It does not allocate. A hit in the key's slot
+// takes no lock; what has to be looked for in Ristretto waits for the key's changes.
 func (s *Store[V]) Get(key string) *Entry[V] {
 	e, _ := s.lookup(key)
 	return e

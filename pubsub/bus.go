@@ -56,6 +56,7 @@ type Bus struct {
 
 	sent        sentBeats
 	bound       atomic.Int64 // the smallest Bound of the members, 0 without any
+	lastBound   atomic.Int64 // the last one that there was
 	whereabouts whereabouts
 	history     history // beatLoop's
 	steady      steady  // beatLoop's
@@ -250,9 +251,15 @@ func (b *Bus) Close() {
 }
 
 // interval is the time between two heartbeats.
-func (b *Bus) interval() time.Duration {
-	if bound := time.Duration(b.bound.Load()); bound > 0 {
-		return min(bound/beatsPerBound, maxInterval)
+func (b *Bus) interval() time.Duration { return intervalOf(b.bound.Load()) }
+
+// greeting is how long an attempt to connect may take. Close waits for one that has begun after the last member has left, so
+// that one is in no less of a hurry.
+func (b *Bus) greeting() time.Duration { return silence(intervalOf(b.lastBound.Load())) }
+
+func intervalOf(bound int64) time.Duration {
+	if bound > 0 {
+		return min(time.Duration(bound)/beatsPerBound, maxInterval)
 	}
 	return maxInterval
 }
@@ -274,4 +281,7 @@ func (b *Bus) setBoundLocked() {
 		}
 	}
 	b.bound.Store(int64(bound))
+	if bound > 0 {
+		b.lastBound.Store(int64(bound))
+	}
 }

@@ -337,6 +337,24 @@ func TestCloseWhileRedisDoesNotGreet(t *testing.T) {
 	})
 }
 
+// An attempt that has begun when nobody was left any more is not made with all the time of a bus at rest.
+func TestCloseAfterTheLastHasLeftWhileRedisDoesNotGreet(t *testing.T) {
+	for i := range 12 { // at any time of an attempt
+		inBubble(t, func(t *testing.T, r *rig) {
+			r.wire.muteAll()
+			on := func(c *wireConn, _ []byte) { c.mute.Store(true) }
+			r.wire.onWrite.Store(&on)
+			_, leave := r.join("a", bound)
+			time.Sleep(time.Minute)
+			leave()
+			time.Sleep(time.Minute + time.Duration(i)*500*time.Millisecond)
+			began := time.Now()
+			r.bus.Close()
+			require.LessOrEqual(t, time.Since(began), allowance(maxInterval), "of a heartbeat, which here nobody cuts short")
+		})
+	}
+}
+
 // The Dialer is the user's.
 func TestADialerThatPanics(t *testing.T) {
 	t.Parallel()

@@ -109,7 +109,7 @@ func (b *Bus) connect() (*subscription, error) {
 		return nil, ErrClosed
 	}
 
-	ctx, cancel := context.WithTimeout(b.ctx, silence(b.interval()))
+	ctx, cancel := context.WithTimeout(b.ctx, b.greeting())
 	defer cancel()
 	if err := s.ps.Subscribe(ctx, channels...); err != nil {
 		s.close()

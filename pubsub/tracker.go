@@ -18,8 +18,8 @@ import (
 // trackingChannel is where Redis tells a RESP2 client of changed keys.
 const trackingChannel = "__redis__:invalidate"
 
-// greeting bounds how long a connection may take to be made: where nothing answers, Close may have to wait for it.
-const greeting = 5 * time.Second
+// maxGreeting bounds how long a connection may take to be made: where nothing answers, Close may have to wait for it.
+const maxGreeting = 5 * time.Second
 
 // Tracker hears from Redis which keys change, whoever changes them: CLIENT TRACKING in broadcast mode, see
 // https://redis.io/docs/latest/develop/reference/client-side-caching/. It is beside the bus and proves nothing.
@@ -145,7 +145,7 @@ func (t *Tracker) connection() (err error) {
 }
 
 func (t *Tracker) subscribe(ps *redis.PubSub) error {
-	ctx, cancel := context.WithTimeout(t.ctx, min(silence(t.opts.Interval), greeting))
+	ctx, cancel := context.WithTimeout(t.ctx, min(silence(t.opts.Interval), maxGreeting))
 	defer cancel()
 	return ps.Subscribe(ctx, trackingChannel)
 }

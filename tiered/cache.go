@@ -73,9 +73,10 @@ type Cache[V any] struct {
 
 	slots      chan struct{} // a slot for each load without a lease; nil without MaxLoads
 	courtesies chan struct{} // a slot for each releaseLater on its way
-	mu         sync.Mutex    // protects stopped, and background's growing
+	mu         sync.Mutex    // protects stopped, and background's and writing's growing
 	stopped    bool
 	background sync.WaitGroup // goroutines that Close waits for
+	writing    sync.WaitGroup // calls that may leave something pending, which Close waits for
 }
 
 // New returns the cache called name in the Redis of rdb. Caches of one name in one Redis are instances of one cache,
@@ -245,10 +246,36 @@ func (c *Cache[V]) spawn(f func()) bool {
 	return true
 }
 
-// Close ends the cache. Calls that wait return ErrClosed, loads are cancelled and what they still bring is dropped. It tries
-// once more to bring pending invalidations to Redis, for Options.CloseTimeout at most, and returns ErrPending with their
-// number if some are left: other instances may then serve what they were to drop until its TTL. It may be called more than
-// once; every call returns the same.
+// write reports whether the cache is open. If it is, Close waits until c.writing.Done is called.
+func (c *Cache[V]) write() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return false
+	}
+	c.writing.Add(1)
+	return true
+}
+
+// hasEnded waits until all of g are done, and reports whether that was before ctx has ended.
+func hasEnded(ctx context.Context, g *sync.WaitGroup) bool {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.Wait()
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Close ends the cache. Calls that wait return ErrClosed, loads are cancelled and what they still bring is dropped. It waits for
+// writes that are on their way and tries once more to bring pending invalidations to Redis, for Options.CloseTimeout at most in
+// all, and returns ErrPending with their number if some are left: other instances may then serve what they were to drop until
+// its TTL. It may be called more than once; every call returns the same.
 func (c *Cache[V]) Close() error {
 	c.closing.Do(func() {
 		c.closed.Store(true)
@@ -257,11 +284,11 @@ func (c *Cache[V]) Close() error {
 		c.mu.Lock()
 		c.stopped = true
 		c.mu.Unlock()
-		c.background.Wait()
 
 		ctx, cancel := context.WithTimeout(context.Background(), c.opts.CloseTimeout)
 		defer cancel()
-		c.closeErr = c.drain(ctx)
+		hasEnded(ctx, &c.background) // or a logger hangs
+		c.closeErr = c.drainAll(ctx)
 		c.leave()
 		c.local.End() // on a bus that lives on, nobody else would
 		c.local.Close()

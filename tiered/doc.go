@@ -38,8 +38,9 @@
 // off before it can repeat it; a Redis that hides INFO replication and comes back from an old snapshot, or fails over
 // between two heartbeats; and a pause of the whole machine in which the monotonic clock stands still (a suspended or
 // migrated virtual machine).
-//
-// # How
+package tiered
+
+// How it works, for who changes it.
 //
 // Every read takes a ticket before it reads; an eviction voids it. Every fill of Redis needs the lease that was taken before
 // the load; an invalidation deletes it. (One by tag makes the fill fail, if the value turns out to have the tag.) Everything in
@@ -50,4 +51,3 @@
 // What Redis says is believed while it takes heartbeats, on connections to the very server that takes them. A server that
 // takes another's place is told apart by its replication id: where it may lack writes, the cache starts a new epoch, and
 // each instance repeats what it invalidated since its last heartbeat.
-package tiered

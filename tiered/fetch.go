@@ -271,10 +271,7 @@ func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error
 	took := time.Since(began)
 	absent := errors.Is(err, ErrNotFound)
 	if err != nil && !absent {
-		f.outcome = loadFailed
-		if !f.aged.outlasts(leaseTTL) {
-			c.release(f, b, token)
-		}
+		c.release(f, b, token)
 		return v, err
 	}
 	if absent {
@@ -282,16 +279,12 @@ func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error
 	}
 	ttl, payload, ok := c.prepare(f, v, absent)
 	if !ok {
-		f.outcome = notStored
 		c.release(f, b, token)
 		if absent {
-			f.outcome = loadStored
 			c.replace(f)
 		}
 		return v, err
 	}
-	f.outcome = loadStored
-	c.compare(f, payload, absent)
 	if lost {
 		c.count.refused.Add(1)
 		return v, err

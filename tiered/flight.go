@@ -33,7 +33,8 @@ type flight[V any] struct {
 	// What follows is the flight's goroutine's.
 	due     time.Duration // from now: what it stores in L1 is to be refreshed then; zero for never
 	aged    *aged         // it refreshes in the background; nil if it does not
-	outcome outcome       // of the load
+	overdue *[]string     // of its group, where what it finds due is noted; nil: it begins the refresh
+	outcome outcome       // of a refresh's load
 	tags    []string      // of the value
 	asOf    string        // of the lease: see remote.Lease
 
@@ -94,12 +95,34 @@ func (f *flights[V]) shard(key string) *flightShard[V] {
 	return &f.shards[maphash.String(f.seed, key)%flightShards]
 }
 
-// join returns the flight that answers f's question, and whether f itself is it. Otherwise f is dropped.
+// find returns the flight that join would, if it is under way. Those who come in a herd need no flight of their own for it.
+func (f *flights[V]) find(key string, refresh bool) *flight[V] {
+	if f.lanes.Load() == 0 {
+		return nil
+	}
+	s := f.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.lanes[key]; l != nil {
+		return f.joinable(l, refresh)
+	}
+	return nil
+}
+
+// joinable returns the lane's flight if who asks now may have its answer. The shard is locked.
 //
 // A running flight is joined only under the rule that an L1 entry obeys: not detached by an eviction of its key, no tag
-// evicted since (whichever its value has), of the current session, and no older than MaxStaleness unless the session's proof is younger. Without that last condition a
-// process that no longer hears invalidations would hand a slow load's value to readers of any later time. A refresh joins
-// only what has not started: its caller wants what the source says from now on.
+// evicted since (whichever its value has), of the current session, and no older than MaxStaleness unless the session's proof
+// is younger. Without that last condition a process that no longer hears invalidations would hand a slow load's value to
+// readers of any later time. A refresh joins only what has not started: its caller wants what the source says from now on.
+func (f *flights[V]) joinable(l *lane[V], refresh bool) *flight[V] {
+	if old := l.newest; old != nil && (!old.started || (!refresh && f.live(old.ticket))) {
+		return old
+	}
+	return nil
+}
+
+// join returns the flight that answers f's question, and whether f itself is it. Otherwise f is dropped.
 func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 	s := f.shard(n.key)
 	s.mu.Lock()
@@ -113,10 +136,8 @@ func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 		f.lanes.Add(1)
 		s.lanes[n.key] = l
 	}
-	if old := l.newest; old != nil {
-		if !old.started || (!n.refresh && f.live(old.ticket)) {
-			return old, false
-		}
+	if old := f.joinable(l, n.refresh); old != nil {
+		return old, false
 	}
 	l.newest = n
 	if l.running < maxRunning {

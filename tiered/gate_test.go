@@ -137,21 +137,36 @@ func TestGateOneBudgetForAFlight(t *testing.T) {
 	require.NotNil(t, c.local.Get(keyName(0)), "L1 keeps what was loaded")
 }
 
+// The epoch that was known before is of no use to the very next read.
+func TestGateAfterInvalidateAll(t *testing.T) {
+	t.Parallel()
+	r, s := newRedis(t), newSource()
+	c := instance(t, r, s)
+	for range 20 { // of which a heartbeat may come in between once
+		began := mono.Now()
+		require.NoError(t, c.InvalidateAll(soon(t)))
+		if o := c.gate.look(); o.open {
+			require.Greater(t, o.sent, began)
+		}
+		eventually(t, "a heartbeat", func() bool { return c.gate.look().open })
+	}
+}
+
 // Two value types under one name: what one cache has stored is never decoded as the other's.
 func TestTwoTypesUnderOneName(t *testing.T) {
 	t.Parallel()
 	r := newRedis(t)
-	type Cents int
-	type Euros int // decodes from Cents' JSON without an error
+	type Cents struct{ Amount int }
+	type Euros struct{ Sum int } // decodes from Cents' JSON without an error, as zero
 	cents, err := New(r.client(t), "prices", Options[Cents]{
 		Codec: codec.JSON, Logger: quietLog(), LocalTTL: Off, LocalBytes: 1 << 20,
-		Load: func(context.Context, string) (Cents, error) { return 100, nil },
+		Load: func(context.Context, string) (Cents, error) { return Cents{100}, nil },
 	})
 	require.NoError(t, err)
 	defer cents.Close()
 	euros, err := New(r.client(t), "prices", Options[Euros]{
 		Codec: codec.JSON, Logger: quietLog(), LocalTTL: Off, LocalBytes: 1 << 20,
-		Load: func(context.Context, string) (Euros, error) { return 1, nil },
+		Load: func(context.Context, string) (Euros, error) { return Euros{1}, nil },
 	})
 	require.NoError(t, err)
 	defer euros.Close()
@@ -160,10 +175,10 @@ func TestTwoTypesUnderOneName(t *testing.T) {
 	for range 3 {
 		c, err := cents.Get(soon(t), "k")
 		require.NoError(t, err)
-		require.Equal(t, Cents(100), c)
+		require.Equal(t, Cents{100}, c)
 		e, err := euros.Get(soon(t), "k")
 		require.NoError(t, err)
-		require.Equal(t, Euros(1), e)
+		require.Equal(t, Euros{1}, e)
 	}
 	require.EqualValues(t, 1, cents.Stats().Loads, "and they leave each other's entries alone")
 	require.EqualValues(t, 1, euros.Stats().Loads)

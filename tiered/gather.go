@@ -80,17 +80,20 @@ func (g *gather) take() []*invalidation {
 	return calls
 }
 
-// together sends calls as one, for as long as the most patient of them waits. Who has left counts its keys as pending and
-// repeats them.
+// together sends calls as one, for as long as the most patient of them waits. One whose context has ended is left out and told
+// so, and not how the trip has gone: it may not have looked yet, and is to count its keys as pending and repeat them.
 func (g *gather) together(calls []*invalidation) {
 	var keys []string
+	var sent []*invalidation
 	var latest time.Time
 	values := context.Background() // of one of the calls, for the Observer
 	known := make(map[string]struct{})
 	for _, call := range calls {
-		if call.ctx.Err() != nil {
+		if err := call.ctx.Err(); err != nil {
+			call.done <- err
 			continue
 		}
+		sent = append(sent, call)
 		if at, ok := call.ctx.Deadline(); ok && at.After(latest) {
 			latest = at
 		}
@@ -110,7 +113,7 @@ func (g *gather) together(calls []*invalidation) {
 	ctx, cancel := context.WithDeadline(values, latest)
 	defer cancel()
 	err := g.send(ctx, keys)
-	for _, call := range calls {
+	for _, call := range sent {
 		call.done <- err
 	}
 }

@@ -188,3 +188,52 @@ func TestGatherUnderLoad(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// lateContext is one that has ended, whose waiter is stopped just before it looks.
+type lateContext struct {
+	context.Context
+	asked chan struct{}
+	goOn  chan struct{}
+}
+
+func (l lateContext) Done() <-chan struct{} {
+	close(l.asked)
+	<-l.goOn
+	return l.Context.Done()
+}
+
+// An invalidation whose context has ended is left out of the shared trip, and must not be told that trip's success.
+//
+//  1. do queues the call, whose ctx has ended or ends now, and is stopped before its select;
+//  2. together leaves its keys out, sends the others, and tells all of them how that went;
+//  3. do goes on, finds both ready, and picks one at random.
+func TestWhoIsLeftOutIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	for range 64 {
+		o := newOutgoing(t)
+		under, done := o.full()
+		ended, cancel := context.WithDeadline(context.Background(), time.Now().Add(time.Hour))
+		cancel()
+		late := lateContext{ended, make(chan struct{}), make(chan struct{})}
+		gone := o.start(late, "gone")
+		<-late.asked
+		stays := o.start(soon(t), "stays")
+		o.await(2)
+		under[0].end <- nil
+		together := <-o.trips
+		require.Equal(t, []string{"stays"}, together.keys)
+		together.end <- nil
+		require.NoError(t, <-stays)
+		o.idleBut(under[1], done)
+		close(late.goOn)
+		require.Error(t, <-gone, "its key was never sent")
+	}
+}
+
+func (o *outgoing) idleBut(last trip, done []<-chan error) {
+	last.end <- nil
+	for _, d := range done {
+		require.NoError(o, <-d)
+	}
+	o.idle()
+}

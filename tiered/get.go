@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tandemcache/tandem/remote"
 )
@@ -19,9 +20,7 @@ import (
 //
 // A deadline of ctx is kept; that ctx is cancelled is noticed, where Redis does not answer, after RedisTimeout at the latest.
 //
-// Concurrent Gets of one key share one load, in this process and, while Redis answers, in the fleet. Each obeys its own ctx
-// and none inherits another's: the load goes on when the caller who started it has left. A Set or Invalidate during the load
-// keeps its result out of both tiers, and a Get that starts after it has returned does not share it.
+// Those who share a load obey each its own ctx: the load goes on when the caller who started it has left.
 //
 // A value past Options.RefreshAfter is returned at once, and refreshed in the background. An expired one is returned only under
 // Options.StaleIfError, when the load fails or takes longer than Options.SoftTimeout.
@@ -38,7 +37,7 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 		}
 		return e.Value, nil
 	}
-	return c.own(c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load}, nil))
+	return c.own(c.fetchShared(ctx, question[V]{key: key, load: c.opts.Load}, nil))
 }
 
 // GetWith is Get with a loader or a TTL of its own, and tells more. It returns ErrInvalidOption for a TTL that is too short.
@@ -66,7 +65,7 @@ func (c *Cache[V]) GetWith(ctx context.Context, key string, opts GetOptions[V]) 
 		}
 		return e.Value, nil
 	}
-	return c.own(c.fetchShared(ctx, &flight[V]{key: key, load: load, ttl: opts.TTL}, opts.Stale))
+	return c.own(c.fetchShared(ctx, question[V]{key: key, load: load, ttl: opts.TTL}, opts.Stale))
 }
 
 // Refresh loads key from the source now, whatever the tiers hold, replaces it in Redis and in this process, and returns it.
@@ -75,23 +74,36 @@ func (c *Cache[V]) GetWith(ctx context.Context, key string, opts GetOptions[V]) 
 // It is for a value that has aged, not for one that is wrong: other instances keep their L1 copy until its LocalTTL. After a
 // change in the source use Invalidate. It returns what Get does, and ErrNotFound without a loader.
 func (c *Cache[V]) Refresh(ctx context.Context, key string) (V, error) {
-	return c.own(c.fetchShared(ctx, &flight[V]{key: key, load: c.opts.Load, refresh: true}, nil))
+	return c.own(c.fetchShared(ctx, question[V]{key: key, load: c.opts.Load, refresh: true}, nil))
 }
 
-// fetchShared joins the flight that answers n's question, or makes n that flight, and waits for it. stale, if not nil, is
-// told when the answer is an expired value.
-func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V], stale *bool) (V, error) {
+// question is what a call asks of a flight.
+type question[V any] struct {
+	key     string
+	load    LoadFunc[V]
+	ttl     time.Duration
+	refresh bool
+}
+
+// fetchShared joins the flight that answers q, or starts it, and waits for it. stale, if not nil, is told when the answer is
+// an expired value.
+func (c *Cache[V]) fetchShared(ctx context.Context, q question[V], stale *bool) (V, error) {
 	var zero V
-	if err := c.checkCall(n.key); err != nil {
+	if err := c.checkCall(q.key); err != nil {
 		return zero, err
 	}
 	if err := ctx.Err(); err != nil {
 		return zero, err
 	}
-	n.ctx, n.done = context.WithoutCancel(ctx), make(chan struct{})
-	c.mayEndEarly(n)
-	n.byCaller = c.mayTry(ctx, n)
-	f, leads := c.flights.join(n)
+	f, leads := c.flights.find(q.key, q.refresh), false
+	if f == nil {
+		n := &flight[V]{
+			key: q.key, load: q.load, ttl: q.ttl, refresh: q.refresh, ctx: context.WithoutCancel(ctx), done: make(chan struct{}),
+		}
+		c.mayEndEarly(n)
+		n.byCaller = c.mayTry(ctx, n)
+		f, leads = c.flights.join(n)
+	}
 	switch {
 	case !leads:
 		c.count.joined.Add(1)
@@ -99,7 +111,7 @@ func (c *Cache[V]) fetchShared(ctx context.Context, n *flight[V], stale *bool) (
 	case f.byCaller && c.try(f):
 		return f.val, f.err
 	}
-	return c.await(ctx, f, n.refresh, stale)
+	return c.await(ctx, f, q.refresh, stale)
 }
 
 // await waits for a flight's result, for as long as its caller does, or for what stands in. A caller who asks for what the

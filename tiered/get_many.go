@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/tandemcache/tandem/remote"
 )
@@ -45,24 +46,23 @@ func (load LoadManyFunc[V]) one(ctx context.Context, key string) (V, error) {
 // ErrClosed), and ctx's error for those still on their way when ctx ends. What goes wrong in Redis is never an error: it costs
 // a load, and Options.RedisTimeout at most for all the keys together.
 //
-// Each key obeys what is promised of Get, one by one. Those that are being read or loaded already are shared with who is at it,
-// single Gets and other batches, and later ones share this; a key that another instance is loading is waited for, and holds
-// nobody up but the caller. A Set or Invalidate of a key during the load keeps the result of that key out of both tiers.
+// Each key obeys what is promised of Get, one by one: what others are reading or loading already is shared, a key that another
+// instance is loading holds nobody up but the caller, and a Set or Invalidate of a key during the load keeps the result of that
+// key out of both tiers.
 //
-// A value past Options.RefreshAfter is returned at once and refreshed in the background, by Load, key by key. Where the load of
-// a key fails, or takes longer than Options.SoftTimeout, its expired value stands in under Options.StaleIfError: it is in the
-// map like any other, and Stats counts it.
+// A value past Options.RefreshAfter is returned at once, and refreshed with the others of the call by LoadMany. An expired one
+// that stands in under Options.StaleIfError is in the map like any other, and Stats counts it.
 //
 // Redis and LoadMany are asked for at most 1000 keys at once. A longer list is dealt with in parts, four at a time. Keep lists
 // short enough for their values to come from Redis within Options.RedisTimeout.
 func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, error) {
 	out := make(map[string]V, len(keys))
-	var missing []string
+	var missing, overdue []string
 	var failed failures
 	for _, key := range keys {
 		e, due := c.local.Lookup(key)
 		if due {
-			c.refreshLater(ctx, key, c.opts.Load, 0)
+			overdue = append(overdue, key)
 		}
 		switch {
 		case e == nil:
@@ -71,6 +71,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 			c.give(out, &failed, key, e.Value, nil)
 		}
 	}
+	c.refreshBatch(ctx, overdue)
 	if len(missing) == 0 {
 		return out, failed.joined()
 	}
@@ -137,7 +138,12 @@ func (c *Cache[V]) flyTogether(ctx context.Context, fs []*flight[V]) {
 			for ; i < len(parts); i += maxParts {
 				g := &group[V]{c: c, ctx: ctx, budget: b}
 				ms := membersOf(parts[i])
-				g.guard(ms, func() { g.fetch(ms) })
+				for _, m := range ms {
+					m.overdue = &g.overdue
+				}
+				var part sync.WaitGroup
+				part.Go(func() { g.guard(ms, func() { g.fetch(ms) }) }) // a codec that ends the goroutine ends this part alone
+				part.Wait()
 			}
 		}()
 	}

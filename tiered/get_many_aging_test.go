@@ -29,19 +29,29 @@ func TestTimeABatchRefreshesWhatIsDue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, func(t *testing.T, w *world) {
-				c := w.instance(t, aging, tier, bulkWorld(w).many)
-				settle()
-				require.Equal(t, map[string]int{"a": 0, "b": 0}, getMany(t, c, "a", "b"))
-				w.source.write("a")
-				w.source.write("b")
-				time.Sleep(pastRefresh)
-				require.Equal(t, map[string]int{"a": 0, "b": 0}, getMany(t, c, "a", "b"), "at once, what is there")
-				synctest.Wait()
-				require.Equal(t, map[string]int{"a": 1, "b": 1}, getMany(t, c, "a", "b"))
-				require.EqualValues(t, 2, c.Stats().Refreshes)
-				require.EqualValues(t, 3, c.Stats().Loads, "one for both, and a refresh for each")
-			})
+			for _, loader := range loaderNames {
+				bubble(t, func(t *testing.T, w *world) {
+					b := bulkWorld(w)
+					c := w.instance(t, aging, tier, loaders(b)[loader])
+					settle()
+					require.Equal(t, map[string]int{"a": 0, "b": 0}, getMany(t, c, "a", "b"))
+					soonAfter(time.Minute / 2)
+					getMany(t, c, "young")
+					w.source.write("a")
+					w.source.write("b")
+					soonAfter(pastRefresh - time.Minute/2)
+					require.Equal(t, map[string]int{"a": 0, "b": 0, "young": 0}, getMany(t, c, "a", "b", "young", "a"), "at once, what is there")
+					synctest.Wait()
+					require.Equal(t, map[string]int{"a": 1, "b": 1}, getMany(t, c, "a", "b"))
+					require.EqualValues(t, 2, c.Stats().Refreshes)
+					if loader == "LoadMany" {
+						require.Equal(t, [][]string{{"a", "b"}, {"young"}, {"a", "b"}}, b.calls)
+						require.EqualValues(t, 3, c.Stats().Loads)
+					} else {
+						require.EqualValues(t, 5, c.Stats().Loads)
+					}
+				})
+			}
 		})
 	}
 }

@@ -89,9 +89,9 @@ func TestC4ANewEpochDuringABulkLoad(t *testing.T) {
 	batch := getManyAsync(soon(t), f[0], "k0", "k1")
 	wait(t, "the load", read)
 	b.write("k0")
-	received := f[0].Stats().Received
+	old := f[0].gate.look().epoch
 	require.NoError(t, f[1].InvalidateAll(soon(t)))
-	eventually(t, "the loader has heard", func() bool { return f[0].Stats().Received > received })
+	eventually(t, "the loader knows the new epoch", func() bool { return f[0].gate.look().epoch != old })
 	letGo()
 	require.Equal(t, map[string]int{"k0": 0, "k1": 0}, wait(t, "the batch", batch).vals)
 	require.EqualValues(t, 2, f[0].Stats().Refused)

@@ -23,6 +23,9 @@ type group[V any] struct {
 	ctx    context.Context //nolint:containedctx // as a flight's
 	budget *budget         // of this goroutine; a part that goes its own way takes what is left of it
 	open   opening
+	single bool // a refresh of one key, by the flight's own loader
+	// overdue are the keys of those that were due for a refresh when they were taken from L2.
+	overdue []string
 }
 
 // member is a flight in a group. One goroutine has it at a time.
@@ -62,6 +65,10 @@ func keysOf[V any](ms []*member[V]) []string {
 // land hands out a member's result; the first one counts.
 func (g *group[V]) land(m *member[V], v V, err error) {
 	if m.landed.CompareAndSwap(false, true) {
+		if m.aged != nil {
+			g.c.endRefresh(m.flight, err)
+			return
+		}
 		defer g.c.flights.finish(m.flight) // also if a codec exits the goroutine
 		m.val, m.err = v, err
 		g.c.afterLoad(m.flight)
@@ -167,6 +174,7 @@ func (g *group[V]) read(wg *sync.WaitGroup, ms []*member[V]) (missing []*member[
 			missing = append(missing, m)
 		}
 	}
+	g.refreshOverdue()
 	g.part(wg, alone, (*group[V]).loadAlone)
 	return missing
 }
@@ -174,6 +182,12 @@ func (g *group[V]) read(wg *sync.WaitGroup, ms []*member[V]) (missing []*member[
 func (g *group[V]) take(m *member[V], e decoded[V]) {
 	v, err := g.c.take(m.flight, e, g.open)
 	g.land(m, v, err)
+}
+
+// refreshOverdue begins the refreshes of what was taken.
+func (g *group[V]) refreshOverdue() {
+	g.c.refreshBatch(g.ctx, g.overdue)
+	g.overdue = nil
 }
 
 // fetchLeased loads the values under leases, or gets them from whoever holds the leases. What this instance holds is loaded
@@ -218,13 +232,7 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 	if len(ms) == 0 {
 		return nil, nil
 	}
-	asks := make([]remote.Ask, len(ms))
-	for i, m := range ms {
-		asks[i] = remote.Ask{Key: m.key, Token: m.token, Seen: m.seen}
-	}
-	answers := askAll(g, "lease", ms, func(ctx context.Context) []remote.Answer[remote.Lease] {
-		return c.reads.AcquireMany(ctx, asks, leaseTTL, c.bus.inbox())
-	})
+	answers := g.ask(ms)
 	same, now := c.gate.same(g.open), time.Now()
 	var mine, alone, refused []*member[V]
 	for i, m := range ms {
@@ -270,10 +278,22 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 			held = append(held, m)
 		}
 	}
+	g.refreshOverdue()
 	g.releaseLater(alone) // they may have been acquired all the same
 	g.part(wg, mine, (*group[V]).loadLeased)
 	g.part(wg, append(alone, refused...), (*group[V]).loadAlone)
 	return again, held
+}
+
+// ask asks for the leases of ms.
+func (g *group[V]) ask(ms []*member[V]) []remote.Answer[remote.Lease] {
+	asks := make([]remote.Ask, len(ms))
+	for i, m := range ms {
+		asks[i] = remote.Ask{Key: m.key, Token: m.token, Seen: m.seen}
+	}
+	return askAll(g, "lease", ms, func(ctx context.Context) []remote.Answer[remote.Lease] {
+		return g.c.reads.AcquireMany(ctx, asks, leaseTTL, g.c.bus.inbox())
+	})
 }
 
 // wait waits until something is said about the leases of waiting, or for the time to ask again, and returns who is to ask and

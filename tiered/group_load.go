@@ -18,7 +18,7 @@ const loadsAtOnce = 16
 func (g *group[V]) loadLeased(ms []*member[V]) {
 	stop := g.keepLeases(ms)
 	defer stop()
-	if g.c.opts.LoadMany != nil {
+	if g.c.opts.LoadMany != nil && !g.single {
 		g.callMany(ms)
 		g.store(ms)
 		return
@@ -189,7 +189,8 @@ func (g *group[V]) renew(ctx context.Context, ms []*member[V]) {
 }
 
 // store is what Cache.loadLeased does with what was loaded: it fills both tiers with what no invalidation has come between,
-// gives up the leases of the rest, and lands all.
+// gives up the leases of the rest, and lands all. The lease of a refresh that failed stays while the value does: the fleet as a
+// whole then tries no more often.
 func (g *group[V]) store(ms []*member[V]) {
 	c := g.c
 	var filling, useless []*member[V]
@@ -199,13 +200,21 @@ func (g *group[V]) store(ms []*member[V]) {
 		if absent {
 			c.count.notFound.Add(1)
 		}
+		m.outcome = loadStored
 		var fill remote.Filling
 		ok := m.loaded.err == nil || absent
 		if ok {
 			fill, ok = g.filling(m, absent)
 		}
 		switch {
+		case m.loaded.err != nil && !absent:
+			if m.outcome = loadFailed; !m.aged.outlasts(leaseTTL) {
+				useless = append(useless, m)
+			}
 		case !ok:
+			if !absent {
+				m.outcome = notStored
+			}
 			useless = append(useless, m)
 		case m.lost.Load():
 			c.count.refused.Add(1)
@@ -238,6 +247,7 @@ func (g *group[V]) filling(m *member[V], absent bool) (fill remote.Filling, ok b
 	if !ok {
 		return remote.Filling{}, false
 	}
+	c.compare(m.flight, payload, absent)
 	env := remote.Envelope{
 		Schema: c.schema, Absent: absent, Epoch: m.lease.Epoch, Payload: payload,
 		Created: m.lease.Now, Expires: m.lease.Now + (time.Since(m.leased) + ttl).Milliseconds(), Load: m.took,

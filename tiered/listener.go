@@ -10,12 +10,13 @@ var _ pubsub.Handler = listener[int]{}
 // Begin starts a session: what L1 holds is from before, and messages may have been missed since.
 func (l listener[V]) Begin() {
 	l.c.count.sessions.Add(1)
+	// Also missed may be that the cache has a new epoch. Before the session: a Get in between would put what it reads on the word
+	// of the old epoch into the new session, whose proofs then vouch for it.
+	l.c.gate.doubt()
 	l.c.local.Begin()
 	l.c.untrusted.drop()
 	l.c.watch.session(true, nil)
 	l.c.reportSession()
-	// Also missed may be that the cache has a new epoch.
-	l.c.gate.doubt()
 }
 
 // End leaves L1 without proof: what is in it is void, and what enters it is served for MaxStaleness.

@@ -8,8 +8,7 @@ import (
 // Observer is told what happens in a cache, for metrics and traces: Options.Observer. It must embed NopObserver, so that a
 // later release can add a method.
 //
-// What can be counted is not here but in Stats, and what is at a moment in Health: a collector reads both when it is asked.
-// In particular nobody is told of a hit in L1, which would cost more than the hit; Stats.LocalHits counts them.
+// What can be counted, as hits in L1 are, is in Stats, and what is at a moment in Health.
 //
 // LoadStarted and LoadEnded are called by the goroutine that calls the loader, with no lock held: one that blocks is as a
 // loader that takes longer, and LoadTimeout bounds what it holds up. Invalidating is called by whoever called Set or

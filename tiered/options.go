@@ -75,13 +75,10 @@ type Options[V any] struct {
 	// panic is contained.
 	TTLFor func(key string, v V) time.Duration
 	// RefreshAfter is the age from which a value that is read is loaded anew in the background, at least MaxStaleness and less
-	// than TTL. Readers get the value that is there at once, and one instance in the fleet loads. A value with a shorter TTL of
-	// its own is refreshed shortly before it expires. Jitter shortens the age, and so does a load that takes long, at random
-	// and down to half of it: what takes longer starts earlier. A refresh that fails is logged, counted, and repeated at growing
-	// intervals; the value stays. Zero: no refresh.
-	//
-	// Other instances ask Redis for a younger value when their own copy has reached the age, and do not load again. A refresh
-	// needs Redis: without it nothing is refreshed. With NoLease each instance may refresh.
+	// than TTL; a value with a shorter TTL is refreshed shortly before it expires. Readers get the value that is there at once,
+	// and one instance in the fleet loads, or with NoLease each. Jitter shortens the age, and so does a load that takes long, at
+	// random and down to half of it. A refresh that fails is logged, counted, and repeated at growing intervals; the value stays.
+	// Without Redis nothing is refreshed. Zero: no refresh.
 	RefreshAfter time.Duration
 	// StaleIfError is for how long past its TTL a value is kept for the case that the loader fails: with an error, a panic or
 	// a timeout. Get then returns the expired value; GetOptions.Stale and Stats tell. "Not found" is no failure. A value that
@@ -100,16 +97,14 @@ type Options[V any] struct {
 	// is not used. At least 50 ms. Zero: 2 seconds. All instances of a cache should have the same.
 	MaxStaleness time.Duration
 	// Acknowledge has InvalidateAndWait return as soon as every instance has acknowledged, which takes a few round trips,
-	// instead of after MaxStaleness. What it costs: an instance that Redis does not hear from cannot be waited for, so without
-	// proof it uses no L1 at all and shares no load that has begun; each key is then loaded up to twice at once in a
-	// process, where it would be once. All instances of a cache must have the same.
+	// instead of after MaxStaleness. The price: an instance without proof uses no L1 at all and shares no load that has begun;
+	// each key is then loaded up to twice at once in a process. All instances of a cache must have the same.
 	Acknowledge bool
 	// LoadTimeout bounds a call of the loader. Zero: 10 seconds. Off: no bound. A loader that takes long wants a LeaseWait that
 	// is as long, or every instance loads.
 	LoadTimeout time.Duration
-	// MaxLoads bounds how many loads without a lease run at once in this process: those of a time in which Redis is away, when
-	// nothing else keeps every instance from asking the source for everything. The others wait, LoadTimeout at most. It is not a
-	// rate, and loads with a lease do not count. Up to 1,000,000. Zero: no bound.
+	// MaxLoads bounds how many loads without a lease run at once in this process, as all are while Redis is away. The others
+	// wait, LoadTimeout at most. Up to 1,000,000. Zero: no bound.
 	MaxLoads int
 	// RedisTimeout bounds what one Get, Set or Invalidate spends on waiting for Redis in all. Zero: 250 ms.
 	RedisTimeout time.Duration
@@ -171,10 +166,9 @@ type Options[V any] struct {
 	// one that is slow holds up. tieredprom and tieredotel have one each. Nil: none.
 	Observer Observer
 	// AuditEvery has an entry of L1 compared with what Redis has of its key, one each time, at the price of a read. Where Redis
-	// has a value that was loaded or set later, and the entry is served for MaxStaleness more, an invalidation was lost: that is
-	// counted in Stats.Diverged, logged, told to Observer, and the entry dropped. A value that was loaded anew without an
-	// invalidation, by Refresh or because Redis had lost it, looks the same where the source had changed; so with those it says
-	// that the source changes without Invalidate. At least 1 ms. Zero: no audit.
+	// has a value that was loaded or set later, and the entry is served for MaxStaleness more, an invalidation was lost, or the
+	// source changes without one: that is counted in Stats.Diverged, logged, told to Observer, and the entry dropped. At least
+	// 1 ms. Zero: no audit.
 	AuditEvery time.Duration
 }
 

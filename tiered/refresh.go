@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/tandemcache/tandem/local"
@@ -49,10 +50,15 @@ func (c *Cache[V]) age(f *flight[V], a ages) {
 	if c.opts.RefreshAfter <= 0 {
 		return
 	}
-	if f.due = c.dueIn(a); f.due <= 0 {
-		f.due = local.RefreshPause
-		c.refreshLater(f.ctx, f.key, f.load, f.ttl)
+	if f.due = c.dueIn(a); f.due > 0 {
+		return
 	}
+	f.due = local.RefreshPause
+	if f.overdue != nil {
+		*f.overdue = append(*f.overdue, f.key)
+		return
+	}
+	c.refreshLater(f.ctx, f.key, f.load, f.ttl)
 }
 
 // ageLoaded decides when what was loaded is due for a refresh.
@@ -65,17 +71,48 @@ func (c *Cache[V]) ageLoaded(f *flight[V], a ages) {
 // refreshLater has key refreshed in the background, unless that is under way, has failed lately, or as many as may run at
 // once do.
 func (c *Cache[V]) refreshLater(ctx context.Context, key string, load LoadFunc[V], ttl time.Duration) {
-	if load == nil || c.opts.RefreshAfter <= 0 || c.closed.Load() {
+	if load != nil {
+		c.beginRefreshes(ctx, load, ttl, key)
+	}
+}
+
+// refreshBatch is refreshLater for what a batch has found to be due: by one call of LoadMany, if there is that.
+func (c *Cache[V]) refreshBatch(ctx context.Context, keys []string) {
+	if len(keys) == 0 {
 		return
 	}
-	switch c.refreshes.begin(key) {
-	case refreshNow:
-		f := &flight[V]{key: key, ctx: context.WithoutCancel(ctx), load: load, ttl: ttl, aged: &aged{}}
-		go c.flyRefresh(f)
-	case refreshFull:
-		c.count.refreshSkipped.Add(1)
-	case refreshResting:
+	if c.opts.LoadMany == nil {
+		for _, key := range keys {
+			c.refreshLater(ctx, key, c.opts.Load, 0)
+		}
+		return
 	}
+	for part := range slices.Chunk(keys, remote.MaxBatch) {
+		c.beginRefreshes(ctx, nil, 0, part...)
+	}
+}
+
+// beginRefreshes has one worker refresh keys, by LoadMany if load is nil.
+func (c *Cache[V]) beginRefreshes(ctx context.Context, load LoadFunc[V], ttl time.Duration, keys ...string) {
+	if c.opts.RefreshAfter <= 0 || c.closed.Load() {
+		return
+	}
+	mine, full := c.refreshes.begin(keys...)
+	c.count.refreshSkipped.Add(uint64(full))
+	if len(mine) == 0 {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	fs := make([]*flight[V], len(mine))
+	for i, key := range mine {
+		fs[i] = &flight[V]{key: key, ctx: ctx, load: load, ttl: ttl, aged: &aged{}}
+	}
+	go func() {
+		defer c.refreshes.free()
+		g := &group[V]{c: c, ctx: ctx, budget: c.newBudget(), single: load != nil}
+		ms := membersOf(fs)
+		g.guard(ms, func() { g.refresh(ms) })
+	}()
 }
 
 // aged is what a refresh has found in L2.
@@ -84,6 +121,7 @@ type aged struct {
 	absent  bool
 	payload []byte
 	until   time.Time // its expiry
+	done    bool      // by another instance: it is younger than the copy that is due
 }
 
 // outlasts reports whether the value is still there after d.
@@ -99,94 +137,26 @@ const (
 	loadStored // or kept out by an invalidation
 )
 
-// flyRefresh is the life of a refresh. It is no flight that a Get can join: whoever misses has a value in L2 to be had at once,
-// or waits for the refresh's lease as another instance would.
-func (c *Cache[V]) flyRefresh(f *flight[V]) {
+// endRefresh is how a refresh lands: there is nobody who waits for it. An error without a load is a mistake of ours, or a
+// codec's.
+func (c *Cache[V]) endRefresh(f *flight[V], err error) {
 	rested := restAWhile
-	defer func() { c.refreshes.end(f.key, rested) }()
-	defer func() {
-		if p := recover(); p != nil { // a mistake of ours, which must not end the process
-			rested = restLonger
-		}
-	}()
-	err := c.refreshRemote(f, &rested)
-	switch f.outcome {
-	case notLoaded:
-	case loadStored:
+	switch {
+	case f.outcome == loadStored:
 		c.count.refreshes.Add(1)
 		rested = restNot
-	case loadFailed, notStored:
+	case f.outcome != notLoaded:
 		c.count.refreshes.Add(1)
 		c.count.refreshErrors.Add(1)
 		rested = restLonger
 		c.logger.Log(levelWarn, "refresh", "tandem: a refresh failed, the value stays until it expires",
 			"cache", c.name, "error", err)
+	case err != nil:
+		rested = restLonger
+	case f.aged.done:
+		rested = restNot
 	}
-}
-
-// refreshRemote loads the value under a lease, as a flight does, unless L2 has a younger one than the copy that is due: of
-// another instance, which has refreshed it. L1 then takes that.
-//
-// Without Redis there is no lease, so nothing is done: L1 ends what it has by MaxStaleness.
-func (c *Cache[V]) refreshRemote(f *flight[V], rested *resting) error {
-	f.ticket = c.ticket(f.key) // before the gate is looked at, which may be of an earlier session
-	f.heard = c.foreign.count(f.key)
-	b, o := c.newBudget(), c.gate.look()
-	if !o.open || !o.keep || c.pending.has(f.key) || !c.breaker.allow() {
-		return nil
-	}
-	f.ticket = f.ticket.NotAfter(o.sent)
-	raw, err := c.readRemote(f, b)
-	if isBad(err) {
-		c.bad(f.key, err)
-		err = nil
-	}
-	c.trip(f.key, "read", err)
-	if err != nil || !c.gate.same(o) {
-		return err
-	}
-	seen := remote.Wanted
-	if raw == nil {
-		c.count.remoteMisses.Add(1)
-	} else {
-		e, use, err := c.open(f.key, raw, o.epoch, o.now())
-		if err != nil {
-			c.bad(f.key, err)
-		}
-		if use == usable && c.young(e.age) {
-			*rested = restNot
-			_, err := c.take(f, e, o)
-			return err
-		}
-		if use == usable {
-			f.aged = &aged{found: true, absent: e.absent, payload: e.payload, until: time.Now().Add(e.life)}
-		}
-		if use != otherEpoch {
-			seen = remote.Unusable(raw) // another one would be the answer
-		}
-	}
-	token := remote.NewToken()
-	l, err := c.acquire(f, b, token, seen)
-	if err != nil || !c.gate.same(o) {
-		c.releaseLater(f.key, token)
-		return err
-	}
-	switch l.Outcome {
-	case remote.Acquired:
-		_, err = c.loadLeased(f, b, l)
-		return err
-	case remote.Found:
-		e, use, err := c.open(f.key, l.Value, l.Epoch, l.Now)
-		if err != nil {
-			c.bad(f.key, err)
-		}
-		if use == usable {
-			_, err = c.take(f, e, o)
-			return err
-		}
-	case remote.Held: // somebody refreshes it; L1 asks again after the pause
-	}
-	return nil
+	c.refreshes.end(f.key, rested)
 }
 
 // compare takes note of a refresh that has brought what was there. Its fill extends the entry; copies in other instances' L1

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// maxRefreshes is how many refreshes a process runs at once; further ones are put off until the value is read again.
+	// maxRefreshes is how many refreshes a cache runs at once, those of one batch counted as one; further ones are put off until
+	// the value is read again.
 	maxRefreshes = 16
 	// maxRests bounds how many keys are remembered for having been tried. One that is forgotten is tried a little earlier.
 	maxRests = 1024
@@ -21,6 +22,7 @@ const (
 // refreshes are those of one cache that are under way, and the keys that are left alone for a while.
 type refreshes struct {
 	mu      sync.Mutex // protects what follows
+	workers int        // at most maxRefreshes
 	running map[string]struct{}
 	rests   map[string]rest
 }
@@ -39,32 +41,39 @@ const (
 	restLonger         // longer each time
 )
 
-type refreshStart int
-
-const (
-	refreshNow refreshStart = iota
-	refreshResting
-	refreshFull
-)
-
-// begin reports whether key is to be refreshed now. If so, end must be called.
-func (r *refreshes) begin(key string) refreshStart {
+// begin returns those of keys that one worker is to refresh now: not what is under way, or rests. If there are any, end must be
+// called for each, and free once. full is how many are put off because as many workers as may run do.
+func (r *refreshes) begin(keys ...string) (mine []string, full int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, is := r.running[key]; is {
-		return refreshResting
-	}
-	if rest, is := r.rests[key]; is && mono.Now() < rest.until {
-		return refreshResting
-	}
-	if len(r.running) >= maxRefreshes {
-		return refreshFull
-	}
 	if r.running == nil {
 		r.running, r.rests = make(map[string]struct{}), make(map[string]rest)
 	}
-	r.running[key] = struct{}{}
-	return refreshNow
+	for _, key := range keys {
+		if _, is := r.running[key]; is {
+			continue
+		}
+		if rest, is := r.rests[key]; is && mono.Now() < rest.until {
+			continue
+		}
+		if r.workers >= maxRefreshes {
+			full++
+			continue
+		}
+		r.running[key] = struct{}{}
+		mine = append(mine, key)
+	}
+	if len(mine) > 0 {
+		r.workers++
+	}
+	return mine, full
+}
+
+// free is said when a worker has ended all that it began.
+func (r *refreshes) free() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.workers--
 }
 
 func (r *refreshes) end(key string, how resting) {

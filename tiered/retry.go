@@ -2,6 +2,7 @@ package tiered
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -97,6 +98,14 @@ func (c *Cache[V]) retry(ctx context.Context, b batch) error {
 		c.pending.confirm(batch{tags: part, seq: b.seq})
 	}
 	return nil
+}
+
+// drainAll waits for the writes that are on their way, which may fail, and then tries once more.
+func (c *Cache[V]) drainAll(ctx context.Context) error {
+	if !hasEnded(ctx, &c.writing) {
+		return errors.Join(fmt.Errorf("%w: Close: a write of cache %s is still on its way", ErrPending, c.name), c.drain(ctx))
+	}
+	return c.drain(ctx)
 }
 
 // drain tries once more at Close, as long as ctx allows, and says what is left.

@@ -86,6 +86,13 @@ func (c *Cache[V]) setMany(ctx context.Context, sets []remote.Setting, t trust, 
 	for i, set := range sets {
 		keys[i] = set.Key
 	}
+	if !c.write() {
+		for _, key := range keys {
+			failed.add(key, ErrClosed)
+		}
+		return
+	}
+	defer c.writing.Done()
 	c.evict(keys...)
 	ctx = c.watch.invalidating(ctx, InvalidationStart{Keys: keys}) // before the times that bound what follows
 	for i, key := range keys {

@@ -30,7 +30,7 @@ type Stats struct {
 	Unstored   uint64        // loaded values that cannot be stored: too large, not encodable, or a bad TTL of Options.TTLFor
 	BadEntries uint64        // entries in Redis that could not be used: corrupt, foreign, of another type, too large
 
-	Refreshes        uint64 // loads in the background of values past RefreshAfter; Loads counts them too
+	Refreshes        uint64 // values past RefreshAfter that were loaded in the background; Loads counts each call for them
 	RefreshErrors    uint64 // of which failed, or brought what cannot be stored
 	RefreshUnchanged uint64 // of which brought what was there
 	RefreshSkipped   uint64 // refreshes put off because as many as may run at once did

@@ -15,17 +15,15 @@ import (
 // promises for one key. Call it after the source has committed. It takes one round trip for up to 1000 tags, however many
 // entries they are: those stay in Redis, unread, until their TTL.
 //
-// Which tags an entry has, [Options].Tags said of the value that is stored; a value that moves from one tag to another is
-// invalidated by the tag that it had. That a key was not found is an answer without tags. The cache that calls it need not
-// have Options.Tags. Loads under way may be of any tag, so none is joined by a Get that comes later.
+// An entry has the tags that [Options].Tags said of the value that is stored; "not found" has none. The cache that calls it
+// need not have Options.Tags.
 //
-// It returns ErrPending if Redis did not confirm all of them, ErrInvalidTag if some are not tags (the others are
-// invalidated), and ErrClosed if nothing was done. Also under a ctx that has ended, the local copies are dropped and the rest
-// is left to the background.
+// It returns what Invalidate does, with ErrInvalidTag for what are not tags (the others are invalidated).
 func (c *Cache[V]) InvalidateTags(ctx context.Context, tags ...string) error {
-	if c.closed.Load() {
+	if !c.write() {
 		return ErrClosed
 	}
+	defer c.writing.Done()
 	valid := make([]string, 0, len(tags))
 	var errs []error
 	for _, tag := range tags {

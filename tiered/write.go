@@ -52,6 +52,10 @@ func (c *Cache[V]) SetWith(ctx context.Context, key string, v V, opts SetOptions
 }
 
 func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, tags []string, ttl time.Duration, t trust) error {
+	if !c.write() {
+		return ErrClosed
+	}
+	defer c.writing.Done()
 	c.evict(key)
 	ctx = c.watch.invalidating(ctx, InvalidationStart{Keys: []string{key}}) // before any time is taken that bounds what follows
 	now := t.now()
@@ -100,9 +104,10 @@ func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, tags []s
 // invalidated), and ErrClosed if nothing was done. Also under a ctx that has ended, the local copies are dropped and the
 // rest is left to the background.
 func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
-	if c.closed.Load() {
+	if !c.write() {
 		return ErrClosed
 	}
+	defer c.writing.Done()
 	valid := make([]string, 0, len(keys))
 	var errs []error
 	for _, key := range keys {
@@ -185,9 +190,10 @@ func (c *Cache[V]) confirmed(moves uint64, keys []string) {
 //
 // It returns ErrPending if Redis did not confirm, and ErrClosed if nothing was done.
 func (c *Cache[V]) InvalidateAll(ctx context.Context) error {
-	if c.closed.Load() {
+	if !c.write() {
 		return ErrClosed
 	}
+	defer c.writing.Done()
 	c.local.Flush()
 	err := c.invalidateAllRemote(c.watch.invalidating(ctx, InvalidationStart{All: true}))
 	if err != nil {

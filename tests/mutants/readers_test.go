@@ -3,34 +3,6 @@ package mutants
 // What callers are given.
 var readers = []mutant{
 	{
-		name: "eviction: Ristretto is believed to have told what it has given up",
-		file: "local/ticket.go",
-		old:  "		s.drop(e) // Ristretto may have given it up, and not told yet: see change\n",
-		new:  "",
-		pkg:  "./local", run: "TestAnEvictionOfWhat",
-	},
-	{
-		name: "eviction: a search is not locked out",
-		file: "local/store.go",
-		old:  "	defer s.change(hash)()\n	e, ok",
-		new:  "	e, ok",
-		pkg:  "./local", run: "TestChangesOfOneKey",
-	},
-	{
-		name: "eviction: a put is not locked out",
-		file: "local/store.go",
-		old:  "	defer s.change(e.hash)()\n	return s.items.Set",
-		new:  "	return s.items.Set",
-		pkg:  "./local", run: "TestChangesOfOneKey",
-	},
-	{
-		name: "eviction: it waits for Close with its key locked",
-		file: "local/ticket.go",
-		old:  "	s.writes.RLock() // before change, as in put: see writes\n	defer s.writes.RUnlock()\n	hash := s.hash(key)\n	defer s.change(hash)()\n",
-		new:  "	hash := s.hash(key)\n	defer s.change(hash)()\n	s.writes.RLock()\n	defer s.writes.RUnlock()\n",
-		pkg:  "./local", run: "TestWhoWaitsForClose",
-	},
-	{
 		name: "clone: L1's own value is given out",
 		file: "tiered/clone.go",
 		old:  "if c.opts.Clone == nil || err != nil {",

@@ -152,7 +152,7 @@ func TestALoadIsLinkedToItsWaiters(t *testing.T) {
 	loading, letGo := make(chan struct{}), make(chan struct{})
 	var inLoader trace.SpanContext
 	fleet := tieredtest.NewFleet(t, 1, tiered.Options[string]{
-		Observer: r.Telemetry, MaxStaleness: 10 * time.Second,
+		Observer: r.Telemetry, MaxStaleness: 3 * time.Second,
 		Load: func(ctx context.Context, _ string) (string, error) {
 			inLoader = trace.SpanContextFromContext(ctx)
 			close(loading)
@@ -160,8 +160,16 @@ func TestALoadIsLinkedToItsWaiters(t *testing.T) {
 			return "v", nil
 		},
 	})
-	fleet.Settle() // flights are joined
+	fleet.Settle()
 	c := fleet.Cache(0)
+	// Flights are joined once a heartbeat was sent after the session began, and answered; the second one that comes back says so.
+	for range 2 {
+		since := time.Now()
+		require.Eventually(t, func() bool {
+			now := time.Now()
+			return now.Add(-c.Health().ProofAge).After(since)
+		}, 20*time.Second, time.Millisecond)
+	}
 	get := func(wg *sync.WaitGroup, name string) trace.SpanContext {
 		ctx, span := r.tracer.Start(context.Background(), name)
 		wg.Go(func() {

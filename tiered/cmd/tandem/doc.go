@@ -12,6 +12,7 @@
 //	tandem get users 42                      what Redis holds for key 42 of the cache users
 //	tandem get 'tandem:{users}:k:42'         the same, as redis-cli names it
 //	tandem invalidate users 42 43            drop two keys, in Redis and in every running instance
+//	tandem invalidate -tag red users         drop what is stored with a tag; -tag may be given several times
 //	tandem invalidate -all users             drop the whole cache
 //	psql -Atc 'select id ...' | tandem invalidate users -
 //	tandem watch users                       follow the invalidations of one cache

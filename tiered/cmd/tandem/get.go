@@ -18,8 +18,8 @@ func getCommand() *command {
 		name: "get", args: "CACHE KEY", short: "what Redis holds for a key",
 		long: `
 Shows what Redis holds for a key of a cache: for each schema (codec and type) the value, how old it
-is and when it expires, whether it is live, and the lease of an instance that is loading it. It
-changes nothing. Instead of CACHE KEY, one argument may be the key as Redis knows it, as in
+is and when it expires, whether it is live, its tags, and the lease of an instance that is loading
+it. It changes nothing. Instead of CACHE KEY, one argument may be the key as Redis knows it, as in
 'tandem:{users}:k:42'. A key that begins with - goes after --. The exit code is 1 if there is
 nothing.`,
 		setup: setupGet,

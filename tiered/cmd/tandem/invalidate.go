@@ -20,12 +20,13 @@ import (
 
 func invalidateCommand() *command {
 	return &command{
-		name: "invalidate", args: "CACHE KEY... | -all CACHE", short: "drop keys from Redis and every instance",
+		name: "invalidate", args: "CACHE KEY... | -tag T | -all", short: "drop keys from Redis and every instance",
 		long: `
 Drops keys of a cache, from Redis and from every running instance, as Invalidate of the library
 does: in one step for up to 1000 keys. It does not matter whether Redis had them. The key - stands
 for standard input, one key a line; empty lines do not count. A key that begins with - goes after
---.`,
+--. With -tag it drops every entry that was stored with the tag, as InvalidateTags does, and keys
+that are given beside.`,
 		setup: setupInvalidate,
 	}
 }
@@ -34,9 +35,14 @@ func setupInvalidate(flags *flag.FlagSet) runFunc {
 	var server redisFlags
 	server.define(flags, target.DefaultAddr, "the Redis")
 	all := flags.Bool("all", false, "drop every key of the cache")
+	var tags []string
+	flags.Func("tag", "drop the entries with this `tag`; may be given several times", func(tag string) error {
+		tags = append(tags, tag)
+		return remote.CheckTag(tag)
+	})
 	asJSON := flags.Bool("json", false, "write JSON")
 	return func(ctx context.Context, s streams, args []string) error {
-		inv, err := newInvalidation(args, *all)
+		inv, err := newInvalidation(args, tags, *all)
 		if err != nil {
 			return err
 		}
@@ -44,6 +50,9 @@ func setupInvalidate(flags *flag.FlagSet) runFunc {
 			inv.store = remote.New(rdb, remote.Options{Keys: inv.names, DB: db})
 			if *all {
 				return inv.dropAll(ctx)
+			}
+			if err := inv.dropTags(ctx); err != nil {
+				return err
 			}
 			return inv.drop(ctx, s.in)
 		})
@@ -55,25 +64,27 @@ func setupInvalidate(flags *flag.FlagSet) runFunc {
 type invalidation struct {
 	cache string
 	names remote.Keys
+	tags  []string
 	keys  []string // as given
 	stdin bool     // and those on standard input
 	store *remote.Store
 
 	done    int // keys that were dropped
+	tagged  int // tags whose entries were
 	refused []error
 	all     bool // the whole cache was
 }
 
-func newInvalidation(args []string, all bool) (*invalidation, error) {
+func newInvalidation(args, tags []string, all bool) (*invalidation, error) {
 	switch {
 	case len(args) == 0:
 		return nil, usagef("it takes the name of a cache")
-	case all && len(args) > 1:
-		return nil, usagef("with -all it takes no keys")
-	case !all && len(args) == 1:
-		return nil, usagef("it takes keys, or -all for the whole cache")
+	case all && len(args)+len(tags) > 1:
+		return nil, usagef("with -all it takes no keys and no tags")
+	case !all && len(args)+len(tags) == 1:
+		return nil, usagef("it takes keys, -tag, or -all for the whole cache")
 	}
-	inv := &invalidation{cache: args[0]}
+	inv := &invalidation{cache: args[0], tags: tags}
 	var err error
 	if inv.names, err = remote.KeysFor(inv.cache); err != nil {
 		return nil, usageError{err}
@@ -106,6 +117,20 @@ func (inv *invalidation) dropAll(ctx context.Context) error {
 	err := inv.store.InvalidateAll(ctx, pubsub.Message{Op: pubsub.All, Sender: sender()}.Encode())
 	inv.all = err == nil
 	return err
+}
+
+func (inv *invalidation) dropTags(ctx context.Context) error {
+	for _, part := range batches(inv.tags) {
+		m := pubsub.Message{Op: pubsub.Tags, Sender: sender(), Keys: part}
+		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		err := inv.store.InvalidateTags(callCtx, part, m.Encode())
+		cancel()
+		if err != nil {
+			return err
+		}
+		inv.tagged += len(part)
+	}
+	return nil
 }
 
 func (inv *invalidation) drop(ctx context.Context, stdin io.Reader) error {
@@ -163,12 +188,17 @@ func (inv *invalidation) report(s streams, asJSON bool) error {
 		return writeJSON(s, struct {
 			Cache string `json:"cache"`
 			All   bool   `json:"all"`
+			Tags  int    `json:"tags"`
 			Keys  int    `json:"keys"`
-		}{inv.cache, inv.all, inv.done})
+		}{inv.cache, inv.all, inv.tagged, inv.done})
 	}
 	switch {
 	case inv.all:
 		printf(s.out, "invalidated every key of cache %s\n", inv.cache)
+	case inv.tagged > 0 && inv.done > 0:
+		printf(s.out, "invalidated %s and %s of cache %s\n", ui.Plural(inv.tagged, "tag"), ui.Plural(inv.done, "key"), inv.cache)
+	case inv.tagged > 0:
+		printf(s.out, "invalidated %s of cache %s\n", ui.Plural(inv.tagged, "tag"), inv.cache)
 	case inv.done > 0 || inv.stdin:
 		printf(s.out, "invalidated %s of cache %s\n", ui.Plural(inv.done, "key"), inv.cache)
 	}

@@ -118,8 +118,11 @@ func TestBadCommandLines(t *testing.T) {
 		{"invalid key: it is empty", []string{"get", "users", ""}},
 		{"does not start with tandem:{", []string{"get", "users"}},
 		{"it takes the name of a cache", []string{"invalidate"}},
-		{"it takes keys, or -all", []string{"invalidate", "users"}},
+		{"it takes keys, -tag, or -all", []string{"invalidate", "users"}},
 		{"with -all it takes no keys", []string{"invalidate", "users", "1", "-all"}},
+		{"with -all it takes no keys and no tags", []string{"invalidate", "users", "-tag", "red", "-all"}},
+		{"it takes the name of a cache", []string{"invalidate", "-tag", "red"}},
+		{`invalid value "" for flag -tag: invalid tag: it is empty`, []string{"invalidate", "users", "-tag", ""}},
 		{"invalid cache name", []string{"invalidate", "", "1"}},
 		{"key 2: invalid key: it is empty", []string{"invalidate", "users", "1", ""}},
 		{"key 1: invalid key: it has 8193 bytes", []string{"invalidate", "users", long}},
@@ -153,7 +156,8 @@ func TestNoRedisIsAFailure(t *testing.T) {
 	addr := m.Addr()
 	m.Close()
 	for _, args := range [][]string{
-		{"demo"}, {"get", "users", "1"}, {"invalidate", "users", "1"}, {"invalidate", "-all", "users"}, {"watch"}, {"watch", "users"},
+		{"demo"}, {"get", "users", "1"}, {"invalidate", "users", "1"}, {"invalidate", "-all", "users"},
+		{"invalidate", "-tag", "red", "users"}, {"watch"}, {"watch", "users"},
 	} {
 		got := tandem(t, "", append(args, "-redis", addr)...)
 		require.Equal(t, exitFailure, got.code, "%q", args)

@@ -37,6 +37,7 @@ func newService(t *testing.T, addr string, hold chan struct{}) *service {
 	var err error
 	s.Cache, err = tiered.New(rdb, "users", tiered.Options[user]{
 		RedisTimeout: patience,
+		Tags:         func(id string, _ user) []string { return []string{"user " + id, "everybody"} },
 		Load: func(ctx context.Context, id string) (user, error) {
 			s.loads.Add(1)
 			if s.hold != nil {
@@ -90,6 +91,14 @@ func TestGetShowsAnEntry(t *testing.T) {
 	require.True(t, e.Schemas[0].EpochCurrent)
 	require.JSONEq(t, `{"id":"42","name":"user 42"}`, string(e.Schemas[0].Value.JSON))
 	require.Nil(t, e.Schemas[0].Lease)
+	require.Equal(t, []*inspect.Tag{{Name: "everybody"}, {Name: "user 42"}}, e.Schemas[0].Tags)
+	require.Contains(t, got.out, "tags         everybody, user 42\n")
+	require.Empty(t, e.Foreign)
+
+	require.NoError(t, s.InvalidateTags(t.Context(), "user 42"))
+	got = tandem(t, "", "get", "-redis", m.Addr(), "users", "42")
+	require.Contains(t, got.out, "state        invalidated, by a tag\n")
+	require.Contains(t, got.out, "tags         everybody, user 42 (invalidated)\n")
 
 	require.NoError(t, s.InvalidateAll(t.Context()))
 	got = tandem(t, "", "get", "-redis", m.Addr(), "users", "42")
@@ -160,6 +169,10 @@ func TestInvalidateIsHeardByRunningInstances(t *testing.T) {
 		{"1\n\n3\r\n", []string{"2", "-"}, "invalidated 3 keys of cache users\n", 3},
 		{"", []string{"-"}, "invalidated 0 keys of cache users\n", 0},
 		{"", []string{"-all"}, "invalidated every key of cache users\n", 3},
+		{"", []string{"-tag", "user 1", "--tag", "user 3"}, "invalidated 2 tags of cache users\n", 2},
+		{"", []string{"-tag=everybody"}, "invalidated 1 tag of cache users\n", 3},
+		{"", []string{"-tag", "user 1", "2"}, "invalidated 1 tag and 1 key of cache users\n", 2},
+		{"", []string{"-tag", "nobody's"}, "invalidated 1 tag of cache users\n", 0},
 	} {
 		before, heard := get(), s.Stats().Received
 		got := tandem(t, c.stdin, append([]string{"invalidate", "-redis", m.Addr(), "users"}, c.args...)...)
@@ -170,7 +183,9 @@ func TestInvalidateIsHeardByRunningInstances(t *testing.T) {
 		eventually(t, func() bool { return get() == before+c.loads }, c.args...)
 	}
 	got := tandem(t, "", "invalidate", "-redis", m.Addr(), "users", "1", "2", "-json")
-	require.JSONEq(t, `{"cache": "users", "all": false, "keys": 2}`, got.out)
+	require.JSONEq(t, `{"cache": "users", "all": false, "tags": 0, "keys": 2}`, got.out)
+	got = tandem(t, "", "invalidate", "-redis", m.Addr(), "users", "-tag", "red", "-json")
+	require.JSONEq(t, `{"cache": "users", "all": false, "tags": 1, "keys": 0}`, got.out)
 }
 
 func TestInvalidateManyFromStandardInput(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dgraph-io/ristretto/v2"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -66,6 +67,19 @@ func (c *control) Get(ctx context.Context, key int) (Value, error) {
 		return Value{}, err
 	}
 	return got.(Value), nil
+}
+
+// GetMany implements Instance.
+func (c *control) GetMany(ctx context.Context, keys []int) ([]Value, error) {
+	values := make([]Value, len(keys))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, key := range keys {
+		group.Go(func() (err error) {
+			values[i], err = c.Get(ctx, key)
+			return err
+		})
+	}
+	return values, group.Wait()
 }
 
 func (c *control) fetch(ctx context.Context, key int, name string) (Value, error) {

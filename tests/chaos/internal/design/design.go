@@ -24,6 +24,17 @@ type Value struct {
 // Key is the key's name in a cache.
 func Key(number int) string { return "key-" + strconv.Itoa(number) }
 
+// taggedEvery says which keys are invalidated by tag: one in so many, those that leave taggedRest.
+const (
+	taggedEvery = 8
+	taggedRest  = 3
+)
+
+// tag returns the tag that key alone has, and false if it has none.
+func tag(key int) (string, bool) {
+	return "tag-" + strconv.Itoa(key), key%taggedEvery == taggedRest
+}
+
 // number is the inverse of Key.
 func number(key string) int {
 	n, err := strconv.Atoi(strings.TrimPrefix(key, "key-"))
@@ -37,6 +48,7 @@ func number(key string) int {
 type Options struct {
 	Redis        redis.UniversalClient
 	Load         func(ctx context.Context, key int) (Value, error)
+	LoadMany     func(ctx context.Context, keys []int) ([]Value, error)
 	MaxStaleness time.Duration // a promise that the control does not make
 	TTL          time.Duration // of entries in both tiers: longer than the run, so that nothing old goes by itself
 	Logger       *slog.Logger
@@ -45,6 +57,8 @@ type Options struct {
 // Instance is a running cache. Its methods may be called concurrently.
 type Instance interface {
 	Get(ctx context.Context, key int) (Value, error)
+	// GetMany returns the values of keys, in their order.
+	GetMany(ctx context.Context, keys []int) ([]Value, error)
 	// Set and Invalidate return ErrPending, wrapped, if they were left to the background.
 	Set(ctx context.Context, v Value) error
 	Invalidate(ctx context.Context, key int) error

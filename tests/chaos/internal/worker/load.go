@@ -19,24 +19,39 @@ const (
 	setEvery = 8  // one key in so many is written by one writer alone, with Set
 	hotPart  = 64 // one key in so many is hot
 	setTime  = 3  // one write of a slot's first writer in so many is of such a key
+
+	batchTime = 64 // one read in so many is of batchSize keys at once
+	batchSize = 16
+	endTime   = 6 // one write in so many has a context that ends soon
 )
 
 // load is the source's loader: it reads the version at the beginning of its delay or at the end, as databases do.
-func (w *worker) load(_ context.Context, key int) (design.Value, error) {
+func (w *worker) load(ctx context.Context, key int) (design.Value, error) {
+	v, err := w.loadMany(ctx, []int{key})
+	return v[0], err
+}
+
+// loadMany is the source's loader for several keys at once.
+func (w *worker) loadMany(_ context.Context, keys []int) ([]design.Value, error) {
+	values := make([]design.Value, len(keys))
+	read := func() {
+		for i, key := range keys {
+			values[i] = design.Value{Key: key, Version: w.source.Read(key)}
+		}
+	}
 	delay := rand.N(w.cfg.LoadDelay + 1)
 	if rand.N(20) == 0 {
 		delay *= 10
 	}
-	v := design.Value{Key: key}
 	early := rand.N(2) == 0
 	if early {
-		v.Version = w.source.Read(key)
+		read()
 	}
 	time.Sleep(delay)
 	if !early {
-		v.Version = w.source.Read(key)
+		read()
 	}
-	return v, nil
+	return values, nil
 }
 
 // paced calls f rate times a second on average until stop, in bursts. After a pause of the process it goes on at the same
@@ -58,7 +73,26 @@ func (w *worker) paced(rate func() int, f func()) {
 }
 
 func (w *worker) readLoop(rng *rand.Rand) {
-	w.paced(func() int { return max(w.cfg.ReadRate/w.cfg.Readers, 1) }, func() { w.read(w.pick(rng, 2)) })
+	w.paced(func() int { return max(w.cfg.ReadRate/w.cfg.Readers, 1) }, func() {
+		if rng.IntN(batchTime) == 0 {
+			w.readMany(rng)
+			return
+		}
+		w.read(w.pick(rng, 2))
+	})
+}
+
+func (w *worker) readMany(rng *rand.Rand) {
+	keys := make([]int, batchSize)
+	for i := range keys {
+		keys[i] = w.pick(rng, 4)
+	}
+	start := clock.Now()
+	values, err := w.instance.GetMany(context.Background(), keys)
+	end := clock.Now()
+	for i, key := range keys {
+		w.saw(history.Read{Instance: w.cfg.Number, Key: key, Start: start, End: end}, values, i, err)
+	}
 }
 
 // pick returns a key: a hot one once in hot times.
@@ -87,12 +121,19 @@ func (w *worker) sweep() {
 func (w *worker) read(key int) {
 	r := history.Read{Instance: w.cfg.Number, Key: key, Start: clock.Now()}
 	v, err := w.instance.Get(context.Background(), key)
-	r.End, r.Version = clock.Now(), v.Version
+	r.End = clock.Now()
+	w.saw(r, []design.Value{v}, 0, err)
+}
+
+// saw records a read that returned values[i], or err.
+func (w *worker) saw(r history.Read, values []design.Value, i int, err error) {
 	switch {
 	case err != nil:
 		r.Err = err.Error()
-	case v.Key != key:
+	case values[i].Key != r.Key:
 		r.Version = -1 // a value of another key was never this one's
+	default:
+		r.Version = values[i].Version
 	}
 	w.rec.read(r)
 }
@@ -135,6 +176,8 @@ func (w *worker) writeTwice(rng *rand.Rand, key int, set bool) {
 }
 
 func (w *worker) write(key int, set bool) {
+	ctx, cancel := writeContext()
+	defer cancel()
 	id := w.rec.begin()
 	r := history.Write{Instance: w.cfg.Number, Key: key, Set: set}
 	r.Version = w.source.Commit(key)
@@ -142,9 +185,9 @@ func (w *worker) write(key int, set bool) {
 	var err error
 	r.Start = clock.Now()
 	if set {
-		err = w.instance.Set(context.Background(), design.Value{Key: key, Version: r.Version})
+		err = w.instance.Set(ctx, design.Value{Key: key, Version: r.Version})
 	} else {
-		err = w.instance.Invalidate(context.Background(), key)
+		err = w.instance.Invalidate(ctx, key)
 	}
 	r.End = clock.Now()
 	switch {
@@ -154,4 +197,12 @@ func (w *worker) write(key int, set bool) {
 		r.Outcome, r.Err = history.Failed, err.Error()
 	}
 	w.rec.wrote(id, r)
+}
+
+// writeContext returns a context that now and then ends while the write is on its way, or before.
+func writeContext() (context.Context, context.CancelFunc) {
+	if rand.N(endTime) != 0 {
+		return context.WithCancel(context.Background())
+	}
+	return context.WithTimeout(context.Background(), rand.N(2*time.Millisecond))
 }

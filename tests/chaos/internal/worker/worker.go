@@ -70,7 +70,7 @@ func run(commands io.Reader, reports io.Writer) (err error) {
 	rdb := design.NewClient(cfg.Redis)
 	defer rdb.Close()
 	w.instance, err = design.Start(cfg.Design, design.Options{
-		Redis: rdb, Load: w.load, MaxStaleness: cfg.MaxStaleness, TTL: time.Hour, Logger: logger(cfg.Number),
+		Redis: rdb, Load: w.load, LoadMany: w.loadMany, MaxStaleness: cfg.MaxStaleness, TTL: time.Hour, Logger: logger(cfg.Number),
 	})
 	if err != nil {
 		return errors.Join(err, src.Close())

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// maxFields is how many fields of a hash are looked at: an entry has three for each schema.
+	// maxFields is how many fields of a hash are looked at: an entry has four for each schema.
 	maxFields = 96
 	// maxFieldBytes is the longest field that is read.
 	maxFieldBytes = 16 << 20
@@ -24,6 +24,7 @@ const (
 	// As the package remote documents them.
 	leaseSuffix  = ".l"
 	waiterSuffix = ".w"
+	tagSuffix    = ".t"
 )
 
 // ErrNothing is returned if Redis has nothing under the key.
@@ -64,7 +65,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, cache, key string) (*E
 	case "none":
 		return nil, fmt.Errorf("%w: Redis has no key %q", ErrNothing, e.RedisKey)
 	case "hash":
-		return e, e.readFields(ctx, rdb)
+		return e, e.readFields(ctx, rdb, keys)
 	}
 	e.Note = "not an entry of tandem: to readers it is a miss, and the next load replaces it"
 	return e, nil
@@ -93,7 +94,7 @@ func (e *Entry) readHead(ctx context.Context, rdb redis.UniversalClient, keys re
 }
 
 // readFields sorts the fields of the hash by schema.
-func (e *Entry) readFields(ctx context.Context, rdb redis.UniversalClient) error {
+func (e *Entry) readFields(ctx context.Context, rdb redis.UniversalClient, keys remote.Keys) error {
 	n, err := rdb.HLen(ctx, e.RedisKey).Result()
 	if err != nil {
 		return err
@@ -124,11 +125,16 @@ func (e *Entry) readFields(ctx context.Context, rdb redis.UniversalClient) error
 			return err
 		}
 	}
+	for _, s := range e.Schemas {
+		if err := s.judgeTags(ctx, rdb, keys); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 func splitField(name string) (field, suffix string) {
-	for _, suffix := range []string{leaseSuffix, waiterSuffix} {
+	for _, suffix := range []string{leaseSuffix, waiterSuffix, tagSuffix} {
 		if field, ok := strings.CutSuffix(name, suffix); ok {
 			return field, suffix
 		}
@@ -157,6 +163,8 @@ func (e *Entry) readField(ctx context.Context, rdb redis.UniversalClient, s *Sch
 		s.Lease = readLease(string(value), e.now)
 	case waiterSuffix:
 		s.Waiters = strings.Fields(string(value))
+	case tagSuffix:
+		s.versions = string(value)
 	default:
 		s.readEnvelope(value, e)
 	}

@@ -140,6 +140,43 @@ func TestForeignBytes(t *testing.T) {
 	require.Contains(t, out, "not a lease")
 }
 
+func TestTags(t *testing.T) {
+	t.Parallel()
+	tagged := func(e *remote.Envelope) { e.Tagged, e.Tags = true, []string{"red", "\x1b[31m"} }
+	for name, c := range map[string]struct {
+		change   func(*remote.Envelope)
+		versions string // beside the value
+		red      string // the tag's version now
+		state    inspect.State
+		says     string
+	}{
+		"none":              {func(e *remote.Envelope) { e.Tagged = true }, "", "a:1", inspect.StateLive, "tags         none\n"},
+		"standing":          {tagged, "a:1 a:2", "a:1", inspect.StateLive, `tags         red, "\x1b[31m"` + "\n"},
+		"invalidated":       {tagged, "a:1 a:2", "a:3", inspect.StateInvalidated, "invalidated, by a tag"},
+		"lost":              {tagged, "a:1 a:2", "", inspect.StateInvalidated, "tags         red (invalidated), "},
+		"no versions":       {tagged, "", "a:1", inspect.StateInvalidated, "red (invalidated), "},
+		"versions too many": {tagged, "a:1 a:2 a:3", "a:1", inspect.StateInvalidated, "red (invalidated), "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, rdb := newRedis(t)
+			field, value := envelope(t, codec.JSON, "a", c.change)
+			m.HSet(redisKey, field, value)
+			require.NoError(t, m.Set("tandem:{users}:t:\x1b[31m", "a:2"))
+			if c.versions != "" {
+				m.HSet(redisKey, field+".t", c.versions)
+			}
+			if c.red != "" {
+				require.NoError(t, m.Set("tandem:{users}:t:red", c.red))
+			}
+			e, out := read(t, rdb)
+			require.Equal(t, c.state, e.Schemas[0].State)
+			require.Contains(t, out, c.says)
+			require.Empty(t, e.Foreign)
+		})
+	}
+}
+
 func TestLeaseAndWaiters(t *testing.T) {
 	t.Parallel()
 	m, rdb := newRedis(t)

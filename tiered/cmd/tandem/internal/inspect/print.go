@@ -68,6 +68,9 @@ func (p printer) schema(s *Schema) {
 		p.fact("  epoch", s.Epoch+map[bool]string{true: ", the current one", false: ", not the current one"}[s.EpochCurrent])
 		p.fact("  age", millis(s.Age))
 		p.fact("  expires", expiresText(s.ExpiresIn))
+		if s.tagged {
+			p.fact("  tags", tagsText(s.Tags))
+		}
 	}
 	if s.Lease != nil {
 		p.fact("  lease", leaseText(s.Lease))
@@ -167,6 +170,9 @@ func stateText(s *Schema) string {
 		StateForeign:     "foreign, a miss to readers",
 		StateTooLarge:    "too large",
 	}[s.State]
+	if s.State == StateInvalidated && s.EpochCurrent {
+		text = "invalidated, by a tag"
+	}
 	if s.Error != "" {
 		text += ": " + clean(s.Error)
 	}

@@ -17,7 +17,7 @@ type State string
 const (
 	StateNone        State = ""            // there is no envelope
 	StateLive        State = "live"        // it is returned
-	StateInvalidated State = "invalidated" // of an epoch that InvalidateAll has ended
+	StateInvalidated State = "invalidated" // with the whole cache, or by a tag
 	StateExpired     State = "expired"
 	StateCorrupt     State = "corrupt"
 	StateForeign     State = "foreign"
@@ -40,10 +40,14 @@ type Schema struct {
 	Age          int64  `json:"age_ms"`        // since the load began
 	ExpiresIn    int64  `json:"expires_in_ms"` // negative: since then
 	Absent       bool   `json:"known_not_to_exist,omitempty"`
+	Tags         []*Tag `json:"tags,omitempty"`
 	Value        *Value `json:"value,omitempty"`
 
 	Lease   *Lease   `json:"lease,omitempty"`
 	Waiters []string `json:"waiters,omitempty"` // private channels of instances
+
+	tagged   bool
+	versions string // of the tags, when the value was stored
 }
 
 func (s *Schema) fail(state State, why string) { s.State, s.Error = state, why }
@@ -65,7 +69,10 @@ func (s *Schema) readEnvelope(b []byte, e *Entry) {
 	s.EpochCurrent = e.epoch != nil && *e.epoch == env.Epoch
 	now := e.now.UnixMilli()
 	s.Age, s.ExpiresIn = now-env.Created, env.Expires-now
-	s.Absent, s.PayloadBytes = env.Absent, len(env.Payload)
+	s.Absent, s.PayloadBytes, s.tagged = env.Absent, len(env.Payload), env.Tagged
+	for _, tag := range env.Tags {
+		s.Tags = append(s.Tags, &Tag{Name: tag})
+	}
 	switch {
 	case env.Schema.Field() != s.Field:
 		s.fail(StateForeign, fmt.Sprintf("the envelope is of the schema %q", env.Schema.Field()))

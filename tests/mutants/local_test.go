@@ -1,0 +1,96 @@
+package mutants
+
+// L1: what a hit rests on, and what an eviction does.
+var firstTier = []mutant{
+	{
+		name: "ticket: it is not compared once the entry is there",
+		file: "local/store.go",
+		old:  "	if slot.version.Load() != version {\n",
+		new:  "	if slot == nil {\n",
+		pkg:  "./local", run: "TestAnEvictionDuringPut|TestNobodyIsServed",
+	},
+	{
+		name: "entry: it is served before its ticket was compared",
+		file: "local/store.go",
+		old:  "e.state.Load() == live &&",
+		new:  "e.state.Load() != gone &&",
+		pkg:  "./local", run: "TestNobodyIsServed",
+	},
+	{
+		name: "entry: an eviction leaves it where it is",
+		file: "local/ticket.go",
+		old:  "	s.release(hash)\n",
+		new:  "",
+		pkg:  "./local", run: "TestASlotIsShared",
+	},
+	{
+		name: "ticket: it is taken when the value is stored",
+		file: "tiered/fetch.go",
+		old:  "c.local.PutAging(f.key, v, absent, f.ticket, life, f.due)",
+		new:  "c.local.PutAging(f.key, v, absent, c.local.Ticket(f.key), life, f.due)",
+		pkg:  "./tiered", run: "TestAnOldReadFromRedisDoesNotEnterL1|TestC2",
+	},
+	{
+		name: "ticket: entries of an earlier session are served",
+		file: "local/store.go",
+		old:  "e.state.Load() == live && s.current.Load() == e.ticket.session",
+		new:  "e.state.Load() == live",
+		pkg:  "./local", run: ".",
+	},
+	{
+		name: "order of a hit: the state before the proof",
+		file: "local/store.go",
+		old:  "	proof := e.ticket.session.proof.Load()\n	now = s.now()\n	return now, now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires &&\n		e.state.Load() == live &&",
+		new:  "	isLive := e.state.Load() == live\n	now = s.now()\n	return now, now-max(e.ticket.at, e.ticket.session.proof.Load()) <= s.maxStaleness && now < e.expires &&\n		isLive &&",
+		pkg:  "./local", run: "TestTheOrderOfAHit",
+	},
+	{
+		name: "slot: it shows what Ristretto has given up",
+		file: "local/store.go",
+		old:  "	e.state.Store(gone)\n",
+		new:  "",
+		pkg:  "./local", run: "TestASlot",
+	},
+	{
+		name: "slot: it keeps what Ristretto has given up",
+		file: "local/store.go",
+		old:  "	s.slots.of(e.hash).entry.CompareAndSwap(e, nil)\n",
+		new:  "",
+		pkg:  "./local", run: "TestASlot",
+	},
+	{
+		name: "uses: Ristretto is told of none",
+		file: "local/use.go",
+		old:  "	told.Store(n + 1)\n	return true\n",
+		new:  "	return false\n",
+		pkg:  "./local", run: "TestUses|TestRistrettoIsTold",
+	},
+	{
+		name: "eviction: Ristretto is believed to have told what it has given up",
+		file: "local/ticket.go",
+		old:  "		s.drop(e) // Ristretto may have given it up, and not told yet: see change\n",
+		new:  "",
+		pkg:  "./local", run: "TestAnEvictionOfWhat",
+	},
+	{
+		name: "eviction: a search is not locked out",
+		file: "local/store.go",
+		old:  "	defer s.change(hash)()\n	e, ok",
+		new:  "	e, ok",
+		pkg:  "./local", run: "TestChangesOfOneKey",
+	},
+	{
+		name: "eviction: a put is not locked out",
+		file: "local/store.go",
+		old:  "	defer s.change(e.hash)()\n	return s.items.Set",
+		new:  "	return s.items.Set",
+		pkg:  "./local", run: "TestChangesOfOneKey",
+	},
+	{
+		name: "eviction: it waits for Close with its key locked",
+		file: "local/ticket.go",
+		old:  "	s.writes.RLock() // before change, as in put: see writes\n	defer s.writes.RUnlock()\n	hash := s.hash(key)\n	defer s.change(hash)()\n",
+		new:  "	hash := s.hash(key)\n	defer s.change(hash)()\n	s.writes.RLock()\n	defer s.writes.RUnlock()\n",
+		pkg:  "./local", run: "TestWhoWaitsForClose",
+	},
+}

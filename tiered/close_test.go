@@ -1,0 +1,70 @@
+package tiered
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// C6: an Invalidate that is on its way when Close drains. One of the two has to account for it: here the Invalidate says that
+// it is pending (it will be repeated), nobody repeats it, and Close returns nil.
+func TestC6CloseWaitsForAWriteOnItsWay(t *testing.T) {
+	t.Parallel()
+	r, s := newRedis(t), newSource()
+	c := instance(t, r, s)
+	require.Equal(t, 0, get(t, c, "k"))
+	reached, letGo := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	r.intercept(func(cmd string, args []string) error {
+		if isInvalidate(cmd, args) {
+			once.Do(func() { close(reached) })
+			<-letGo
+			return context.Canceled // never executed
+		}
+		return nil
+	})
+	s.write("k")
+	invalidated := make(chan error, 1)
+	go func() { invalidated <- c.Invalidate(context.Background(), "k") }()
+	wait(t, "the script", reached)
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close() }()
+	err := wait(t, "Close", closed)
+	require.ErrorIs(t, wait(t, "Invalidate", invalidated), ErrPending)
+	close(letGo)
+	r.up()
+	keys, _ := c.pending.size()
+	require.Equal(t, 1, keys)
+	require.ErrorIs(t, err, ErrPending, "Close says how many are left")
+}
+
+// stuck is a logger whose writer hangs.
+type stuck struct {
+	slog.Handler
+	until chan struct{}
+}
+
+func (s stuck) Handle(context.Context, slog.Record) error { <-s.until; return nil }
+func (s stuck) Enabled(context.Context, slog.Level) bool  { return true }
+
+func TestCloseBesideALoggerThatHangs(t *testing.T) {
+	t.Parallel()
+	r, s := newRedis(t), newSource()
+	h := stuck{slog.DiscardHandler, make(chan struct{})}
+	c := instance(t, r, s, func(o *Options[int]) { o.Logger, o.CloseTimeout = slog.New(h), 100*time.Millisecond })
+	defer close(h.until)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = c.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(5 * time.Second):
+		t.Error("Close hangs with the logger")
+	}
+}
