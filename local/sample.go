@@ -1,6 +1,9 @@
 package local
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 // maxLook is how many slots Sample looks at: some microseconds.
 const maxLook = 4096
@@ -27,3 +30,34 @@ func (s *Store[V]) Serves(e *Entry[V]) bool {
 
 // At returns the time of the ticket that the entry was stored under, by the clock of internal/mono.
 func (e *Entry[V]) At() int64 { return e.ticket.at }
+
+// Held returns what is held for key and may be served, now or when the session has a proof again, or expired within ago. It is
+// nil if there is none. It counts as no use where nothing is held.
+func (s *Store[V]) Held(key string, ago time.Duration) *Entry[V] {
+	hash := s.hash(key)
+	slot := s.slots.of(hash)
+	e := slot.entry.Load()
+	if e == nil || !e.is(hash, key) || e.state.Load() == gone {
+		if !s.holds(hash) {
+			return nil
+		}
+		if e = s.find(slot, hash, key); e == nil {
+			return nil
+		}
+	}
+	if s.now()-e.expires > int64(ago) || e.state.Load() == gone || s.current.Load() != e.ticket.session || !e.ticket.tags.stand() {
+		return nil
+	}
+	return e
+}
+
+// holds asks without counting as a use, which most keys that somebody changes are not.
+func (s *Store[V]) holds(hash uint64) bool {
+	s.writes.RLock()
+	defer s.writes.RUnlock()
+	if s.closed {
+		return false
+	}
+	_, held := s.items.GetTTL(hash)
+	return held
+}

@@ -61,6 +61,9 @@ func KeysFor(name string) (Keys, error) {
 // Entry is the HASH of one entry.
 func (k Keys) Entry(key string) string { return prefix + k.name + entryTag + key }
 
+// Entries is what the keys of all entries begin with.
+func (k Keys) Entries() string { return prefix + k.name + entryTag }
+
 // Epoch is the STRING that every envelope of the cache must agree with.
 func (k Keys) Epoch() string { return prefix + k.name + "}:epoch" }
 

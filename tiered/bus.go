@@ -1,6 +1,7 @@
 package tiered
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,46 @@ type Bus struct {
 	data, control *redisclient.Client
 	hub           *pubsub.Bus
 	closeOnce     sync.Once
+
+	mu       sync.Mutex // protects tracking
+	tracking map[*redisclient.Client]struct{}
+}
+
+// trackingClient returns a client for one tracker, and what closes it with every connection that it has or is making. It leads to
+// the server of the heartbeats, as the others do, and follows it.
+func (b *Bus) trackingClient(prefix string) (client *redisclient.Client, leave func(), err error) {
+	track := pubsub.TrackingOn(prefix)
+	verify := func(ctx context.Context, cn *redis.Conn) error {
+		if err := b.verify(ctx, cn); err != nil {
+			return err
+		}
+		return track(ctx, cn)
+	}
+	client, err = redisclient.Derive(b.rdb, verify, func(o *redis.Options) { o.Protocol = 2 })
+	if err != nil {
+		return nil, nil, fmt.Errorf("tiered: %w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.tracking == nil {
+		b.tracking = make(map[*redisclient.Client]struct{})
+	}
+	b.tracking[client] = struct{}{}
+	return client, func() {
+		b.mu.Lock()
+		delete(b.tracking, client)
+		b.mu.Unlock()
+		client.Reset() // Close alone leaves a subscription's connection open that is being made meanwhile
+		_ = client.Close()
+	}, nil
+}
+
+func (b *Bus) resetTracking() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for client := range b.tracking {
+		client.Reset()
+	}
 }
 
 // NewBus returns a Bus to the Redis of rdb, for Options.Bus. It does not wait for a connection. rdb stays the caller's: the
@@ -45,6 +86,7 @@ func NewBus(rdb redis.UniversalClient, logger *slog.Logger) (*Bus, error) {
 	b.hub = pubsub.New(b.control, pubsub.Options{DB: b.db, Logger: logger, Redial: func() {
 		b.data.Reset()
 		b.control.Reset()
+		b.resetTracking()
 	}})
 	return b, nil
 }

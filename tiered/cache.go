@@ -43,8 +43,9 @@ type Cache[V any] struct {
 	pending *pending
 	journal *journal
 	gather  gather
-	tries   bool     // see try
-	watch   *watcher // nil without an Observer
+	foreign *foreign[V] // nil without Options.Tracking
+	tries   bool        // see try
+	watch   *watcher    // nil without an Observer
 
 	untrusted *untrusted
 
@@ -177,6 +178,11 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 		return nil, fmt.Errorf("%w: Options.Bus: %w", ErrClosed, err)
 	}
 	c.spawn(c.retryLoop)
+	if opts.Tracking {
+		if err := c.follow(keys.Entries()); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
 	c.startAudit()
 	return c, nil
 }
@@ -274,6 +280,7 @@ func (c *Cache[V]) Close() error {
 	c.closing.Do(func() {
 		c.closed.Store(true)
 		c.cancel()
+		c.foreign.close()
 		c.mu.Lock()
 		c.stopped = true
 		c.mu.Unlock()

@@ -12,6 +12,7 @@ type counters struct {
 	redisErrors                 atomic.Uint64
 	sets, invalidated, received atomic.Uint64
 	unreadable, sessions        atomic.Uint64
+	tracked                     atomic.Uint64
 	replayed                    atomic.Uint64
 	refreshes, refreshErrors    atomic.Uint64
 	refreshSkipped, unchanged   atomic.Uint64

@@ -337,6 +337,7 @@ func (c *Cache[V]) unstored(err error) {
 func (c *Cache[V]) fill(f *flight[V], b *budget, token remote.Token, env remote.Envelope, ttl time.Duration) bool {
 	bytes, err := env.Encode(f.key)
 	stored := false
+	heard := c.foreign.count(f.key)
 	if err == nil {
 		wake := pubsub.Message{Op: pubsub.Wake, Channel: c.channel, Keys: []string{f.key}, Outcome: pubsub.Filled}
 		err = b.do(f.ctx, func(ctx context.Context) error {
@@ -355,6 +356,7 @@ func (c *Cache[V]) fill(f *flight[V], b *budget, token remote.Token, env remote.
 		return false
 	}
 	c.count.fills.Add(1)
+	f.heard = heard // what was heard before is of what this has replaced: see foreign
 	return true
 }
 
@@ -438,7 +440,9 @@ func (c *Cache[V]) putLocal(f *flight[V], v V, absent bool, life time.Duration) 
 		return
 	}
 	life = min(life, c.jitter(c.opts.LocalTTL))
-	c.local.PutAging(f.key, v, absent, f.ticket, life, f.due)
+	if c.local.PutAging(f.key, v, absent, f.ticket, life, f.due) {
+		c.foreign.stored(f)
+	}
 }
 
 // jitter shortens d by up to Options.Jitter of it.

@@ -49,6 +49,8 @@ type flight[V any] struct {
 	// goroutine exists or by it.
 	ticket  local.Ticket
 	started bool // guarded by the shard's lock
+	// heard is how many changes Redis had told of before the flight read anything, or before Redis took its fill: see foreign.
+	heard uint64
 
 	joiners joiners // who waits for it, for an Observer
 
@@ -65,6 +67,8 @@ type flights[V any] struct {
 	// take returns a ticket; live is the rule of a hit without the slot's version: tags, session and age.
 	take func(key string) local.Ticket
 	live func(local.Ticket) bool
+	// heard counts what Redis tells of a key: see foreign. It may be nil.
+	heard func(key string) uint64
 	// run is called on a goroutine of its own for each flight that starts, and must call finish.
 	run func(*flight[V])
 	// lanes is how many there are: mostly none that an eviction would have to look for. A lane is counted before its flight
@@ -148,6 +152,9 @@ func (f *flights[V]) startLocked(l *lane[V], n *flight[V]) {
 	l.running++
 	n.started = true
 	n.ticket = f.take(n.key)
+	if f.heard != nil {
+		n.heard = f.heard(n.key)
+	}
 	if !n.byCaller {
 		go f.run(n)
 	}

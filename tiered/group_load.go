@@ -275,6 +275,10 @@ func (g *group[V]) fill(ms []*member[V], fills []remote.Filling) []bool {
 	if len(ms) == 0 {
 		return nil
 	}
+	heard := make([]uint64, len(ms))
+	for i, m := range ms {
+		heard[i] = c.foreign.count(m.key)
+	}
 	answers := askAll(g, "fill", ms, func(ctx context.Context) []remote.Answer[bool] { return c.reads.FillMany(ctx, fills) })
 	may := make([]bool, len(ms))
 	var unknown []*member[V]
@@ -284,6 +288,7 @@ func (g *group[V]) fill(ms []*member[V], fills []remote.Filling) []bool {
 			unknown = append(unknown, ms[i])
 		case a.Value:
 			c.count.fills.Add(1)
+			ms[i].heard = heard[i] // as in Cache.fill
 		default:
 			c.count.refused.Add(1)
 		}

@@ -19,6 +19,7 @@ func (g *group[V]) refresh(ms []*member[V]) {
 	c := g.c
 	for _, m := range ms {
 		m.ticket = c.ticket(m.key) // before the gate is looked at, which may be of an earlier session
+		m.heard = c.foreign.count(m.key)
 	}
 	g.open = c.gate.look()
 	due := slices.DeleteFunc(slices.Clone(ms), func(m *member[V]) bool { return c.pending.has(m.key) })

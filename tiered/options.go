@@ -145,6 +145,19 @@ type Options[V any] struct {
 	// All instances of a cache should have the same. One without it obeys the tags of what others have stored; what it stores
 	// itself has none, and those that have Tags load it anew.
 	Tags func(key string, v V) []string
+	// Tracking has Redis itself tell this instance of every change to the cache's entries, by a connection more (CLIENT TRACKING in
+	// broadcast mode, Redis 6): so a DEL, a write or a FLUSHALL by redis-cli, or by a program in another language, reaches L1 too.
+	// What L1 holds of a key that was changed is compared with what Redis has then, and dropped unless it is the same value.
+	//
+	// It is beside the bus, whose promises hold without it, and promises less. While Health.Tracking is true and Redis answers, a
+	// Get that starts more than MaxStaleness after such a change does not return from L1 what was read before it; mostly it is
+	// milliseconds. A Get that shares a load under way may, and so may every Get while that connection is broken: when it is back,
+	// L1 is dropped. Where Redis refuses, that is logged, and the cache works as without. What Redis expires or evicts leaves L1 too.
+	//
+	// Each lease and each fill of any instance is told to every instance: two messages for a load, one more for each second of it,
+	// and a read from Redis by each instance that holds the key. More than 4096 keys that wait for that read drop L1.
+	Tracking bool
+
 	// Bus is a connection to Redis that several caches share; it must be made from the same client. Nil: the cache has its own.
 	Bus *Bus
 	// Logger gets what an operator should know, each cause at most once a minute. Nil: slog.Default().

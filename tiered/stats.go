@@ -39,6 +39,7 @@ type Stats struct {
 	Sets        uint64        // Sets sent to Redis
 	Invalidated uint64        // keys and tags that this instance invalidated
 	Received    uint64        // keys and tags whose invalidation was heard on the bus, its own included
+	Tracked     uint64        // keys dropped from L1 because Redis had another value or none, or did not say: see Options.Tracking
 	Unreadable  uint64        // messages on the bus that could not be read; each drops L1
 	Sessions    uint64        // subscriptions that began; each drops L1
 	Untrusted   time.Duration // in which L1 served only what was loaded within MaxStaleness, for want of a proof
@@ -70,7 +71,7 @@ func (c *Cache[V]) Stats() Stats {
 		Refreshes: n.refreshes.Load(), RefreshErrors: n.refreshErrors.Load(), RefreshUnchanged: n.unchanged.Load(),
 		RefreshSkipped: n.refreshSkipped.Load(), Stale: n.stale.Load(),
 		Sets: n.sets.Load(), Invalidated: n.invalidated.Load(), Received: n.received.Load(),
-		Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(), Untrusted: c.untrusted.total(),
+		Tracked: n.tracked.Load(), Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(), Untrusted: c.untrusted.total(),
 		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),
 		ServerChanges: c.gate.moved(), Replayed: n.replayed.Load(), BreakerOpened: c.breaker.opened.Load(),
 		Audited: n.audited.Load(), Diverged: n.diverged.Load(), Unobserved: c.watch.unobserved(),
@@ -88,6 +89,8 @@ type Health struct {
 	// RemoteTrusted says that Redis took a heartbeat within MaxStaleness, and did not take over from another one within
 	// MaxStaleness before. If not, values are loaded and not stored in Redis.
 	RemoteTrusted bool
+	// Tracking says that Redis tells this instance of every change now: see Options.Tracking, without which it is false.
+	Tracking bool
 	// BreakerOpen says that Redis does not answer reads although it takes heartbeats, and is left alone but for a probe.
 	BreakerOpen bool
 	// ProofAge is how long ago the instance last heard itself, zero if it never did in this session.
@@ -113,6 +116,7 @@ func (c *Cache[V]) Health() Health {
 	}
 	o := c.gate.look()
 	h.RemoteTrusted, h.RedisError = o.open, o.err
+	h.Tracking = c.foreign.works()
 	h.BreakerOpen = c.breaker.isOpen()
 	h.PendingKeys, h.PendingAll = c.pending.size()
 	h.Ready, h.Closed = c.readyHas.Load() == readySigns, c.closed.Load()

@@ -40,8 +40,8 @@ type VerifyFunc func(ctx context.Context, cn *redis.Conn) error
 // Derive returns a new client to the server of rdb, or an error that wraps ErrUnsupported. The caller closes it. A client
 // for Sentinel gives one whose every new connection leads to who is master then; Reset makes it ask. verify may be nil.
 //
-// Hooks of rdb are not taken over: go-redis does not give them out.
-func Derive(rdb redis.UniversalClient, verify VerifyFunc) (*Client, error) {
+// Hooks of rdb are not taken over: go-redis does not give them out. The changes are made to what it takes over.
+func Derive(rdb redis.UniversalClient, verify VerifyFunc, changes ...func(*redis.Options)) (*Client, error) {
 	c, err := check(rdb)
 	if err != nil {
 		return nil, err
@@ -68,6 +68,9 @@ func Derive(rdb redis.UniversalClient, verify VerifyFunc) (*Client, error) {
 			return nil, errNoDial
 		}
 		return derived.conns.dial(ctx, dial.within, network, addr)
+	}
+	for _, change := range changes {
+		change(&opt)
 	}
 	opt.OnConnect = both(opt.OnConnect, verify)
 	derived.Client = redis.NewClient(&opt)

@@ -33,8 +33,8 @@ var aging = []mutant{
 	{
 		name: "refresh: its ticket is taken when it is stored",
 		file: "tiered/fetch.go",
-		old:  "	c.local.PutAging(f.key, v, absent, f.ticket, life, f.due)\n",
-		new:  "	c.local.PutAging(f.key, v, absent, c.local.Ticket(f.key), life, f.due)\n",
+		old:  "	if c.local.PutAging(f.key, v, absent, f.ticket, life, f.due) {\n",
+		new:  "	if c.local.PutAging(f.key, v, absent, c.local.Ticket(f.key), life, f.due) {\n",
 		pkg:  "./tiered", run: "TestTimeAnInvalidationAfterTheFillOfARefresh",
 	},
 	{
