@@ -273,6 +273,26 @@ func TestAppendingToABatchDoesNotChangeTheNext(t *testing.T) {
 	require.Equal(t, []string{"1000"}, parts[1])
 }
 
+func TestARoomTakesAllOrNothing(t *testing.T) {
+	t.Parallel()
+	room := NewRoom()
+	require.True(t, room.Take(make([]string, MaxKeys-1)))
+	require.False(t, room.Take([]string{"a", "b"}), "one has room")
+	require.True(t, room.Take([]string{"a"}))
+	require.False(t, room.Take([]string{"b"}))
+	require.True(t, room.Take(nil))
+	longest := strings.Repeat("k", MaxKeyBytes)
+	fits := func(room Room) (n int) {
+		for room.Take([]string{longest}) {
+			n++
+		}
+		return n
+	}
+	room = NewRoom()
+	require.Positive(t, fits(room))
+	require.Less(t, fits(room)*MaxKeyBytes, MaxMessageBytes)
+}
+
 func TestBatchesOfNoKeys(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, Batches(nil))

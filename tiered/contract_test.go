@@ -26,8 +26,10 @@ func TestOneLoadFillsBothTiers(t *testing.T) {
 
 	st := f[0].Stats()
 	require.EqualValues(t, 1, st.LocalHits)
+	require.EqualValues(t, 1, st.RemoteMisses)
 	require.EqualValues(t, 1, st.Fills)
 	require.EqualValues(t, 1, f[1].Stats().RemoteHits)
+	require.Zero(t, f[1].Stats().RemoteMisses)
 }
 
 // C1: readers of all instances who ask for one missing key while it is being loaded share one load.

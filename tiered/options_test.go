@@ -188,6 +188,24 @@ func TestJitter(t *testing.T) {
 	require.Greater(t, len(seen), 40)
 }
 
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	r, s := newRedis(t), newSource()
+	c := instance(t, r, s, func(o *Options[int]) { *o = Options[int]{Load: s.load, Logger: quietLog()} })
+	o := c.opts
+	require.Equal(t, []time.Duration{
+		DefaultTTL, DefaultLocalTTL, DefaultNotFoundTTL, DefaultMaxStaleness, DefaultLoadTimeout, DefaultRedisTimeout,
+		DefaultLeaseWait, DefaultCloseTimeout,
+	}, []time.Duration{
+		o.TTL, o.LocalTTL, o.NotFoundTTL, o.MaxStaleness, o.LoadTimeout, o.RedisTimeout, o.LeaseWait, o.CloseTimeout,
+	})
+	require.InDelta(t, DefaultJitter, o.Jitter, 0)
+	require.Equal(t, []int{DefaultMaxEntryBytes, DefaultPipelines}, []int{o.MaxEntryBytes, o.Pipelines})
+	require.Equal(t, codec.Default.Name(), o.Codec.Name())
+	require.EqualValues(t, DefaultLocalBytes, c.Stats().LocalLimit)
+	require.Zero(t, max(o.RefreshAfter, o.StaleIfError, o.SoftTimeout, o.AuditEvery), "off until asked for")
+}
+
 func TestLocalTTLOff(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()

@@ -9,6 +9,8 @@ import (
 	"github.com/tandemcache/tandem/remote/codec"
 )
 
+var _ codec.EntryCodec = bound{}
+
 // bound writes the entry in front of the value.
 type bound struct{ codec.Codec }
 

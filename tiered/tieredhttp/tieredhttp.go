@@ -57,6 +57,7 @@ type State struct {
 	Closed         bool   `json:"closed"`
 	LocalTrusted   bool   `json:"local_trusted"`
 	RemoteTrusted  bool   `json:"remote_trusted"`
+	Tracking       bool   `json:"tracking"`
 	BreakerOpen    bool   `json:"breaker_open"`
 	ProofAgeMillis int64  `json:"proof_age_ms"`
 	RedisError     string `json:"redis_error,omitempty"`
@@ -99,7 +100,7 @@ func handler(caches []Cache, ok func(tiered.Health) bool) http.Handler {
 func stateOf(h tiered.Health) State {
 	s := State{
 		Ready: h.Ready, Closed: h.Closed, LocalTrusted: h.LocalTrusted, RemoteTrusted: h.RemoteTrusted,
-		BreakerOpen: h.BreakerOpen, ProofAgeMillis: h.ProofAge.Milliseconds(),
+		Tracking: h.Tracking, BreakerOpen: h.BreakerOpen, ProofAgeMillis: h.ProofAge.Milliseconds(),
 		PendingKeys: h.PendingKeys, PendingAll: h.PendingAll,
 		Flights: h.Flights, ReadsWaiting: h.ReadsWaiting, LoadsWaiting: h.LoadsWaiting,
 		InvalidationsWaiting: h.InvalidationsWaiting, EventsWaiting: h.EventsWaiting,

@@ -104,6 +104,16 @@ func TestTheAnswerHasAllOfHealth(t *testing.T) {
 	}
 }
 
+func TestWhatAStateSays(t *testing.T) {
+	t.Parallel()
+	_, a := ask(t, tieredhttp.Health(with(func(h *tiered.Health) {
+		h.ProofAge, h.InvalidationsWaiting, h.RedisError = 1500*time.Millisecond, 3, errors.New("away")
+	})))
+	require.Equal(t, tieredhttp.State{
+		Ready: true, LocalTrusted: true, RemoteTrusted: true, ProofAgeMillis: 1500, InvalidationsWaiting: 3, RedisError: "away",
+	}, a.Caches["users"])
+}
+
 func TestCachesOfOneName(t *testing.T) {
 	t.Parallel()
 	bad := with(func(h *tiered.Health) { h.PendingKeys = 1 })

@@ -82,6 +82,29 @@ func TestNamesFollowTheConventions(t *testing.T) {
 	require.Empty(t, problems)
 }
 
+// A registry refuses a collector that collects what it has not described, but only when it is asked for metrics.
+func TestWhatIsCollectedIsDescribed(t *testing.T) {
+	t.Parallel()
+	c := observed()
+	described := map[string]bool{}
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		defer close(descs)
+		c.Describe(descs)
+	}()
+	for d := range descs {
+		described[d.String()] = true
+	}
+	metrics := make(chan prometheus.Metric)
+	go func() {
+		defer close(metrics)
+		c.Collect(metrics)
+	}()
+	for m := range metrics {
+		require.True(t, described[m.Desc().String()], m.Desc())
+	}
+}
+
 // A number that is added to Stats or Health and forgotten here fails this.
 func TestEveryNumberIsAMetric(t *testing.T) {
 	t.Parallel()

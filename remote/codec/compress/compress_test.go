@@ -130,6 +130,21 @@ func TestThreshold(t *testing.T) {
 	}
 }
 
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	c := compressing(t, codec.Raw, compress.Options{})
+	under, err := c.Marshal(strings.Repeat("a", compress.DefaultThreshold-1))
+	require.NoError(t, err)
+	require.Len(t, under, compress.DefaultThreshold)
+	over, err := c.Marshal(strings.Repeat("a", compress.DefaultThreshold))
+	require.NoError(t, err)
+	require.Equal(t, byte(compress.S2)+1, over[0])
+	_, err = c.Marshal(strings.Repeat("a", compress.DefaultMaxDecoded))
+	require.NoError(t, err)
+	_, err = c.Marshal(strings.Repeat("a", compress.DefaultMaxDecoded+1))
+	require.ErrorContains(t, err, "larger than Options.MaxDecoded")
+}
+
 func TestReleasesReadEachOther(t *testing.T) {
 	t.Parallel()
 	text := strings.Repeat("some text ", 500)

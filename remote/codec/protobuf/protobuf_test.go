@@ -34,6 +34,15 @@ func TestName_IsPinned(t *testing.T) {
 	require.True(t, codec.ValidName(protobuf.Codec.Name()))
 }
 
+// Without it the values would be told apart by their Go types, which say nothing of a message's fields.
+func TestTheCodecTellsTypesApartItself(t *testing.T) {
+	t.Parallel()
+	c, ok := protobuf.Codec.(codec.Fingerprinter)
+	require.True(t, ok)
+	typ := reflect.TypeFor[*structpb.Struct]()
+	require.Equal(t, c.Fingerprint(typ), codec.Fingerprint(protobuf.Codec, typ))
+}
+
 func TestFingerprint_IsPinned(t *testing.T) {
 	t.Parallel()
 	// In use: if it changes, a release loses all that is cached.
