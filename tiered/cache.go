@@ -287,7 +287,7 @@ func (c *Cache[V]) Close() error {
 
 		ctx, cancel := context.WithTimeout(context.Background(), c.opts.CloseTimeout)
 		defer cancel()
-		hasEnded(ctx, &c.background) // or a logger hangs
+		c.background.Wait()
 		c.closeErr = c.drainAll(ctx)
 		c.leave()
 		c.local.End() // on a bus that lives on, nobody else would

@@ -96,9 +96,7 @@ func (f *foreign[V]) close() {
 func (f *foreign[V]) begin() {
 	f.flush()
 	f.on.Store(true)
-	f.c.spawn(func() { // the logger is the user's
-		f.c.logger.Log(slog.LevelInfo, "tracking", "tandem: tracking keys, L1 starts empty", "cache", f.c.name)
-	})
+	f.c.logger.Log(slog.LevelInfo, "tracking", "tandem: tracking keys, L1 starts empty", "cache", f.c.name)
 }
 
 func (f *foreign[V]) end() { f.on.Store(false) }

@@ -66,9 +66,7 @@ func (l listener[V]) Message(m pubsub.Message) {
 func (l listener[V]) Unreadable(err error) {
 	l.c.count.unreadable.Add(1)
 	l.flush()
-	l.c.spawn(func() { // the logger is the user's, and the bus waits for us
-		l.c.logger.Log(levelWarn, "unreadable", "tandem: a message cannot be read, dropping L1", "cache", l.c.name, "error", err)
-	})
+	l.c.logger.Log(levelWarn, "unreadable", "tandem: a message cannot be read, dropping L1", "cache", l.c.name, "error", err)
 }
 
 // flush drops L1 and doubts the epoch; the heartbeat that it asks for brings the new one.

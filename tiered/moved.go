@@ -7,7 +7,7 @@ func (c *Cache[V]) moved(sure bool) {
 	keys, tags, all := c.journal.take()
 	c.count.replayed.Add(uint64(len(keys) + len(tags)))
 	if sure {
-		c.spawn(func() { c.tellMoved(len(keys)+len(tags), all) }) // the logger is the user's, and the bus waits for us
+		c.tellMoved(len(keys)+len(tags), all)
 	}
 	if all {
 		c.pending.addAll(time.Now())

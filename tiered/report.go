@@ -5,26 +5,21 @@ import "log/slog"
 // What is logged, each cause once a minute: at Warn what costs speed or is left undone until somebody acts, at Info that it is
 // over, at Error a panic of the Observer. That a loader fails is not logged: its caller is told.
 
-// reportBeat says when Redis takes no heartbeats any more and when it does again. It is called under the bus' lock, and the
-// logger is the user's.
+// reportBeat says when Redis takes no heartbeats any more and when it does again.
 func (c *Cache[V]) reportBeat(err error) {
 	if failing := err != nil; c.beatFailing.Swap(failing) == failing {
 		return
 	}
-	c.spawn(func() {
-		if err != nil {
-			c.logger.Log(levelWarn, "heartbeat", "tandem: Redis takes no heartbeat, going on without it", "cache", c.name, "error", err)
-			return
-		}
-		c.logger.Log(slog.LevelInfo, "heartbeat back", "tandem: Redis takes heartbeats again", "cache", c.name)
-	})
+	if err != nil {
+		c.logger.Log(levelWarn, "heartbeat", "tandem: Redis takes no heartbeat, going on without it", "cache", c.name, "error", err)
+		return
+	}
+	c.logger.Log(slog.LevelInfo, "heartbeat back", "tandem: Redis takes heartbeats again", "cache", c.name)
 }
 
 // reportSession says that invalidations are heard, which the log of a lost subscription is to be read with.
 func (c *Cache[V]) reportSession() {
-	c.spawn(func() {
-		c.logger.Log(slog.LevelInfo, "session", "tandem: subscribed, L1 starts empty", "cache", c.name)
-	})
+	c.logger.Log(slog.LevelInfo, "session", "tandem: subscribed, L1 starts empty", "cache", c.name)
 }
 
 // reportRepeated says that what was pending is not any more.

@@ -12,8 +12,8 @@ var bus = []mutant{
 	{
 		name: "listener: an unreadable message is ignored",
 		file: "tiered/listener.go",
-		old:  "	l.flush()\n	l.c.spawn",
-		new:  "	l.c.spawn",
+		old:  "	l.flush()\n	l.c.logger",
+		new:  "	l.c.logger",
 		pkg:  "./tiered", run: "TestAnUnreadableMessageDropsL1",
 	},
 	{

@@ -255,11 +255,18 @@ var mutants = []mutant{
 		pkg:  "./tiered", run: "TestC6CloseWaitsForAWrite",
 	},
 	{
-		name: "close: it waits for the logger, however long",
-		file: "tiered/cache.go",
-		old:  "		hasEnded(ctx, &c.background) // or a logger hangs\n",
-		new:  "		c.background.Wait()\n",
-		pkg:  "./tiered", run: "TestCloseBesideALogger",
+		name: "log: the user's logger is waited for",
+		file: "internal/quiet/quiet.go",
+		old:  "		l.writing = true\n		go l.write()\n",
+		new:  "		l.writing = true\n		l.mu.Unlock()\n		l.write()\n		l.mu.Lock()\n",
+		pkg:  "./tiered", run: "TestALoggerThatHangs",
+	},
+	{
+		name: "log: a logger that ends its goroutine is never called again",
+		file: "internal/quiet/quiet.go",
+		old:  "			go l.write()\n",
+		new:  "			_ = l.write\n",
+		pkg:  "./internal/quiet", run: "TestALoggerThatMisbehaves",
 	},
 	{
 		name: "close: an attempt to connect has all the time of a bus that nobody uses",

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/rueidis"
 
 	"github.com/tandemcache/tandem/tests/bench/internal/workload"
+	"github.com/tandemcache/tandem/tiered"
 )
 
 // Propagator is a pair of processes, A and B, of which A makes changes that B is to notice. It is used for one change at a
@@ -20,8 +23,8 @@ type Propagator interface {
 	Prepare() error
 	// Change lets A make the change, and returns when A's call does.
 	Change() error
-	// Noticed reports whether B has noticed the last change. It is polled without pause while Change runs.
-	Noticed() bool
+	// Noticed has the time at which B had noticed the last change, by the clock of whoever of B's goroutines did. It has room for it.
+	Noticed() <-chan time.Time
 	Close() error
 }
 
@@ -40,79 +43,108 @@ func Propagation() []PropagationPeer {
 	return []PropagationPeer{
 		{
 			Name:  PropagationBaseline,
-			Asked: "A publishes a number with go-redis, a goroutine of B that blocks in Receive stores it, B looks at it: the hop itself, with no cache on either side",
-			Open:  openPublish,
+			Asked: "A publishes a number with go-redis, a goroutine of B that blocks in Receive gets it: the hop itself, with no cache on either side",
+			Open:  func(addr string) (Propagator, error) { return openPublish(addr, publish, false) },
+		},
+		{
+			Name:  "UNLINK and PUBLISH in a script",
+			Asked: "the same with the commands of an invalidation, and with A subscribed too, as each instance of a cache is: what tandem's costs, without tandem",
+			Open:  func(addr string) (Propagator, error) { return openPublish(addr, unlinkAndPublish, true) },
 		},
 		{
 			Name:  "rueidis DoCache",
-			Asked: "A sets the key, Redis tells B, whose callback stores that it has been told, after the entry is gone; B looks at that",
+			Asked: "A sets the key, Redis tells B, whose callback is called after the entry is gone",
 			Open:  openTracking,
 		},
 		{
 			Name:  TandemName,
-			Asked: "A calls Invalidate, B looks in L1: a Get under a context that has ended returns what L1 has and asks nobody else",
+			Asked: "A calls Invalidate, B has dropped its entry: the time that B's Observer is told, taken by who has dropped it. Then B looks in L1 whether it is gone",
 			Open:  openTandemPair,
 		},
 	}
 }
 
+// publishPair is a change that is nothing but a message.
 type publishPair struct {
-	rdb    *redis.Client
-	sub    *redis.PubSub
-	number int64
-	seen   atomic.Int64
-	done   chan struct{}
+	rdb      *redis.Client
+	channel  string
+	change   changeFunc
+	subs     []*redis.PubSub
+	noticed  chan time.Time
+	receiver sync.WaitGroup
 }
 
-const publishChannel = "bench"
+type changeFunc func(ctx context.Context, rdb *redis.Client, channel string) error
 
-func openPublish(addr string) (Propagator, error) {
-	p := &publishPair{rdb: redis.NewClient(&redis.Options{Addr: addr}), done: make(chan struct{})}
-	ctx := context.Background()
-	p.sub = p.rdb.Subscribe(ctx, publishChannel)
-	if _, err := p.sub.Receive(ctx); err != nil { // the confirmation
-		return nil, errors.Join(err, p.sub.Close(), p.rdb.Close())
+func publish(ctx context.Context, rdb *redis.Client, channel string) error {
+	return rdb.Publish(ctx, channel, pairKey).Err()
+}
+
+var unlinkScript = redis.NewScript("local n = redis.call('UNLINK', unpack(KEYS)) redis.call('PUBLISH', ARGV[1], ARGV[2]) return n")
+
+func unlinkAndPublish(ctx context.Context, rdb *redis.Client, channel string) error {
+	return unlinkScript.Run(ctx, rdb, []string{channel + pairKey}, channel, pairKey).Err()
+}
+
+// openPublish subscribes B, and A if it is to hear its own messages.
+func openPublish(addr string, change changeFunc, aHears bool) (Propagator, error) {
+	p := &publishPair{
+		rdb: redis.NewClient(&redis.Options{Addr: addr}), channel: "bench-" + strconv.FormatInt(instances.Add(1), 10),
+		change: change, noticed: make(chan time.Time, 1),
 	}
-	go p.receive(ctx)
+	err := p.subscribe(func() { p.noticed <- time.Now() })
+	if err == nil && aHears {
+		err = p.subscribe(func() {})
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	return p, nil
 }
 
-func (p *publishPair) receive(ctx context.Context) {
-	defer close(p.done)
-	for {
-		m, err := p.sub.ReceiveMessage(ctx)
-		if err != nil {
-			return
-		}
-		if n, err := strconv.ParseInt(m.Payload, 10, 64); err == nil {
-			p.seen.Store(n)
-		}
+// subscribe calls received for each message.
+func (p *publishPair) subscribe(received func()) error {
+	ctx := context.Background()
+	sub := p.rdb.Subscribe(ctx, p.channel)
+	p.subs = append(p.subs, sub)
+	if _, err := sub.Receive(ctx); err != nil { // the confirmation
+		return err
 	}
-}
-
-func (p *publishPair) Prepare() error {
-	p.number++
+	p.receiver.Go(func() {
+		for {
+			if _, err := sub.ReceiveMessage(ctx); err != nil {
+				return
+			}
+			received()
+		}
+	})
 	return nil
 }
 
+func (*publishPair) Prepare() error { return nil }
+
 func (p *publishPair) Change() error {
-	return p.rdb.Publish(context.Background(), publishChannel, p.number).Err()
+	return p.change(context.Background(), p.rdb, p.channel)
 }
 
-func (p *publishPair) Noticed() bool { return p.seen.Load() == p.number }
+func (p *publishPair) Noticed() <-chan time.Time { return p.noticed }
 
 func (p *publishPair) Close() error {
-	err := p.sub.Close()
-	<-p.done
-	return errors.Join(err, p.rdb.Close())
+	var errs []error
+	for _, sub := range p.subs {
+		errs = append(errs, sub.Close())
+	}
+	p.receiver.Wait()
+	return errors.Join(append(errs, p.rdb.Close())...)
 }
 
 const pairKey = "user:1"
 
 type trackingPair struct {
-	a, b rueidis.Client
-	data string
-	told atomic.Bool
+	a, b    rueidis.Client
+	data    string
+	noticed chan time.Time // from the last Prepare on
+	holds   atomic.Bool    // B holds the entry, and is to be told
 }
 
 func openTracking(addr string) (Propagator, error) {
@@ -120,12 +152,16 @@ func openTracking(addr string) (Propagator, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &trackingPair{data: rueidis.BinaryString(data)}
+	p := &trackingPair{data: rueidis.BinaryString(data), noticed: make(chan time.Time, 1)}
 	if p.a, err = rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true}); err != nil {
 		return nil, fmt.Errorf("rueidis: %w", err)
 	}
 	p.b, err = rueidis.NewClient(rueidis.ClientOption{
-		InitAddress: []string{addr}, OnInvalidations: func([]rueidis.RedisMessage) { p.told.Store(true) },
+		InitAddress: []string{addr}, OnInvalidations: func([]rueidis.RedisMessage) {
+			if now := time.Now(); p.holds.CompareAndSwap(true, false) {
+				p.noticed <- now
+			}
+		},
 	})
 	if err != nil {
 		p.a.Close()
@@ -144,7 +180,7 @@ func (p *trackingPair) Prepare() error {
 	if !doCache(context.Background(), p.b, pairKey).IsCacheHit() {
 		return errors.New("rueidis: B does not hold what it has read")
 	}
-	p.told.Store(false)
+	p.holds.Store(true)
 	return nil
 }
 
@@ -152,7 +188,7 @@ func (p *trackingPair) Change() error {
 	return p.a.Do(context.Background(), p.a.B().Set().Key(pairKey).Value(p.data).Ex(ttl).Build()).Error()
 }
 
-func (p *trackingPair) Noticed() bool { return p.told.Load() }
+func (p *trackingPair) Noticed() <-chan time.Time { return p.noticed }
 
 func (p *trackingPair) Close() error {
 	p.a.Close()
@@ -162,8 +198,18 @@ func (p *trackingPair) Close() error {
 
 type tandemPair struct {
 	a, b  *tandemReader
-	ended context.Context //nolint:containedctx // it has ended for good, and is what Noticed asks with
+	ears  *ears
+	ended context.Context //nolint:containedctx // it has ended for good: a Get with it returns what L1 has, and asks nobody else
 }
+
+// ears are B's Observer.
+type ears struct {
+	tiered.NopObserver
+
+	noticed chan time.Time
+}
+
+func (e *ears) InvalidationReceived(i tiered.Invalidation) { e.noticed <- i.Received }
 
 func openTandemPair(addr string) (Propagator, error) {
 	name := "bench-" + strconv.FormatInt(instances.Add(1), 10)
@@ -175,30 +221,37 @@ func openTandemPair(addr string) (Propagator, error) {
 	if err != nil {
 		return nil, err
 	}
+	ears := &ears{noticed: make(chan time.Time, 1)}
+	opts.Observer = ears
 	b, err := openTandem(name, addr, opts)
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	return &tandemPair{a: a, b: b, ended: ended}, nil
+	return &tandemPair{a: a, b: b, ears: ears, ended: ended}, nil
 }
 
 func (p *tandemPair) Prepare() error {
+	if p.holds() {
+		return errors.New("tandem: B holds what it has said to have dropped")
+	}
 	if _, err := p.b.Read(pairKey); err != nil {
 		return err
 	}
-	if p.Noticed() {
+	if !p.holds() {
 		return errors.New("tandem: B does not hold what it has read")
 	}
 	return nil
 }
 
+func (p *tandemPair) holds() bool {
+	_, err := p.b.cache.Get(p.ended, pairKey)
+	return err == nil
+}
+
 func (p *tandemPair) Change() error { return p.a.cache.Invalidate(context.Background(), pairKey) }
 
-func (p *tandemPair) Noticed() bool {
-	_, err := p.b.cache.Get(p.ended, pairKey)
-	return err != nil
-}
+func (p *tandemPair) Noticed() <-chan time.Time { return p.ears.noticed }
 
 func (p *tandemPair) Close() error { return errors.Join(p.a.Close(), p.b.Close()) }

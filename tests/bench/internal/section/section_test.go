@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -91,23 +92,32 @@ func TestStampedeReadsFromAllAtOnce(t *testing.T) {
 	require.Equal(t, int64(herd), arrived.Load())
 }
 
-// change is a pair of processes of which B notices after some looks, or never.
-type change struct{ looks, after int64 }
+// change is a pair of processes of which B notices some time after A's call has returned.
+type change struct {
+	after   time.Duration
+	noticed chan time.Time
+}
 
-func (c *change) Prepare() error { c.looks = 0; return nil }
+func (*change) Prepare() error { return nil }
 
-func (*change) Change() error { return nil }
+func (c *change) Change() error {
+	time.AfterFunc(c.after, func() { c.noticed <- time.Now() })
+	return nil
+}
 
-func (c *change) Noticed() bool { c.looks++; return c.looks > c.after }
+func (c *change) Noticed() <-chan time.Time { return c.noticed }
 
 func (*change) Close() error { return nil }
 
 func TestPropagationEndsWhenBNotices(t *testing.T) {
 	t.Parallel()
-	cell, err := propagate(t.Context(), &change{after: 100}, 5*time.Millisecond)
-	require.NoError(t, err)
-	require.Positive(t, cell.Ops)
-	require.Len(t, cell.Latencies, cell.Ops)
+	synctest.Test(t, func(t *testing.T) {
+		cell, err := propagate(t.Context(), &change{time.Second, make(chan time.Time, 1)}, 3*time.Second)
+		require.NoError(t, err)
+		require.Equal(t, []time.Duration{time.Second, time.Second, time.Second}, cell.Latencies)
+		_, err = propagate(t.Context(), &change{time.Hour, make(chan time.Time, 1)}, 3*time.Second)
+		require.ErrorContains(t, err, "no notice")
+	})
 }
 
 // A trace whose ids fit is missed once an id, by everybody: then entries are what they are said to be.
