@@ -72,9 +72,31 @@ func Derive(rdb redis.UniversalClient, verify VerifyFunc, changes ...func(*redis
 	for _, change := range changes {
 		change(&opt)
 	}
-	opt.OnConnect = both(opt.OnConnect, verify)
+	opt.OnConnect = both(contained(opt.OnConnect), verify)
 	derived.Client = redis.NewClient(&opt)
 	return derived, nil
+}
+
+// contained makes an error of what the owner's hook does besides returning: connections are made on goroutines that must go on.
+func contained(hook VerifyFunc) VerifyFunc {
+	if hook == nil {
+		return nil
+	}
+	return func(ctx context.Context, cn *redis.Conn) error {
+		err := errors.New("Options.OnConnect of the client called runtime.Goexit")
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("Options.OnConnect of the client panicked: %v", p)
+				}
+			}()
+			err = hook(ctx, cn)
+		}()
+		<-done
+		return err
+	}
 }
 
 func both(first, second VerifyFunc) VerifyFunc {

@@ -689,6 +689,22 @@ func TestVerifyRefusesConnections(t *testing.T) {
 	require.EqualValues(t, 2, connected.Load(), "the owner's own hook runs as well")
 }
 
+func TestTheOwnersHookMayMisbehave(t *testing.T) {
+	t.Parallel()
+	m := miniredis.RunT(t)
+	misbehave := map[int64]func(){1: func() { panic("not today") }, 2: runtime.Goexit}
+	var calls atomic.Int64
+	d := derive(t, given(t, redis.Options{Addr: m.Addr(), OnConnect: func(context.Context, *redis.Conn) error {
+		if f := misbehave[calls.Add(1)]; f != nil {
+			f()
+		}
+		return nil
+	}}))
+	require.ErrorContains(t, d.Ping(t.Context()).Err(), "OnConnect of the client panicked: not today")
+	require.ErrorContains(t, d.Ping(t.Context()).Err(), "OnConnect of the client called runtime.Goexit")
+	require.NoError(t, d.Ping(t.Context()).Err())
+}
+
 // A dialer that hangs, whatever its context says, is not asked again and again.
 func TestDialsThatHangAreBounded(t *testing.T) {
 	t.Parallel()
