@@ -55,10 +55,10 @@ func TestALoggerThatHangsHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()
 	h := stuck{slog.DiscardHandler, make(chan struct{})}
-	c := instance(t, r, s, func(o *Options[int]) { o.Logger = slog.New(h) })
 	defer close(h.until)
+	c := instance(t, r, s, func(o *Options[int]) { o.Logger = slog.New(h) })
 	r.down()
-	require.Equal(t, s.write("k"), get(t, c, "k"))
+	require.Equal(t, result{val: s.write("k")}, wait(t, "Get", getAsync(soon(t), c, "k")))
 	require.ErrorIs(t, c.Invalidate(soon(t), "k"), ErrPending)
 	r.up()
 	eventually(t, "it is repeated", func() bool { return c.Health().PendingKeys == 0 })

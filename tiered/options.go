@@ -160,7 +160,8 @@ type Options[V any] struct {
 
 	// Bus is a connection to Redis that several caches share; it must be made from the same client. Nil: the cache has its own.
 	Bus *Bus
-	// Logger gets what an operator should know, each cause at most once a minute. Nil: slog.Default().
+	// Logger gets what an operator should know, each cause at most once a minute, from a goroutine of its own: one that blocks
+	// holds up nothing. Nil: slog.Default().
 	Logger *slog.Logger
 	// Observer is told of loads, calls to Redis, invalidations and sessions, for metrics and traces; see its comment for what
 	// one that is slow holds up. tieredprom and tieredotel have one each. Nil: none.

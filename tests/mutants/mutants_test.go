@@ -1,12 +1,10 @@
 package mutants
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -79,32 +77,6 @@ func write(t *testing.T, root string, m mutant) (overlay string) {
 	overlay = filepath.Join(dir, "overlay.json")
 	require.NoError(t, os.WriteFile(overlay, plan, 0o600))
 	return overlay
-}
-
-// unused returns test files of a package that a run does not need, for the compiler takes most of the time of a mutant:
-// benchmarks, examples, and the tests from outside the package if none is to run.
-func unused(t *testing.T, dir, run string) (files []string) {
-	t.Helper()
-	all, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-	require.NoError(t, err)
-	wanted := regexp.MustCompile(`(?m)^func (\w*(?:` + run + `)\w*)\(`)
-	var outside []string
-	needed := false
-	for _, file := range all {
-		source, err := os.ReadFile(file)
-		require.NoError(t, err)
-		switch name := filepath.Base(file); {
-		case strings.HasPrefix(name, "bench"), strings.HasPrefix(name, "example"):
-			files = append(files, file)
-		case bytes.Contains(source, []byte("_test\n\nimport")):
-			outside = append(outside, file)
-			needed = needed || wanted.Match(source)
-		}
-	}
-	if needed {
-		return files
-	}
-	return append(files, outside...)
 }
 
 func goTest(dir string, args ...string) (string, error) {
