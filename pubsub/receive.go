@@ -189,8 +189,12 @@ func (s *subscription) close() {
 // receive waits for the next message. Every error is the end: go-redis cannot be asked to go on after one without its
 // reconnecting or losing its place.
 func (s *subscription) receive() (any, error) {
-	patience := silence(s.bus.interval())
-	m, err := s.ps.ReceiveTimeout(redisclient.Deadline(s.ctx, time.Now().Add(patience)), 0)
+	return receive(s.ctx, s.ps, silence(s.bus.interval()))
+}
+
+// receive waits for the next message, no longer than patience. ctx is one that opens no connection.
+func receive(ctx context.Context, ps *redis.PubSub, patience time.Duration) (any, error) {
+	m, err := ps.ReceiveTimeout(redisclient.Deadline(ctx, time.Now().Add(patience)), 0)
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return nil, fmt.Errorf("%w for %v", errSilence, patience)

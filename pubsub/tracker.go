@@ -2,7 +2,6 @@ package pubsub
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -121,7 +120,7 @@ func (t *Tracker) connection() (err error) {
 	}
 	pings.Go(func() { t.ping(ps, over) })
 	for {
-		m, err := t.receive(ps)
+		m, err := receive(redisclient.WithoutDial(t.ctx), ps, silence(t.opts.Interval))
 		if err != nil {
 			return err
 		}
@@ -174,14 +173,4 @@ func (t *Tracker) ping(ps *redis.PubSub, over <-chan struct{}) {
 			return
 		}
 	}
-}
-
-func (t *Tracker) receive(ps *redis.PubSub) (any, error) {
-	patience := silence(t.opts.Interval)
-	m, err := ps.ReceiveTimeout(redisclient.Deadline(redisclient.WithoutDial(t.ctx), time.Now().Add(patience)), 0)
-	var timeout interface{ Timeout() bool }
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		return nil, fmt.Errorf("%w for %v", errSilence, patience)
-	}
-	return m, err
 }

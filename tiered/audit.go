@@ -77,14 +77,8 @@ func (c *Cache[V]) startAudit() {
 
 // awaitAudit waits until the audit has ended, no longer than CloseTimeout.
 func (c *Cache[V]) awaitAudit() {
-	if c.auditDone == nil {
-		return
-	}
-	timer := time.NewTimer(c.opts.CloseTimeout)
-	defer timer.Stop()
-	select {
-	case <-c.auditDone:
-	case <-timer.C:
+	if c.auditDone != nil {
+		await(c.auditDone, c.opts.CloseTimeout)
 	}
 }
 

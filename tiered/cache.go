@@ -257,6 +257,16 @@ func (c *Cache[V]) write() bool {
 	return true
 }
 
+// await waits until done is closed, no longer than patience: by then user code may have ended.
+func await(done <-chan struct{}, patience time.Duration) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
+
 // hasEnded waits until all of g are done, and reports whether that was before ctx has ended.
 func hasEnded(ctx context.Context, g *sync.WaitGroup) bool {
 	ended := make(chan struct{})

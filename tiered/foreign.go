@@ -84,12 +84,7 @@ func (f *foreign[V]) close() {
 	f.tracker.Stop() // first, or it would connect again
 	f.leave()
 	f.tracker.Close()
-	timer := time.NewTimer(f.c.opts.CloseTimeout)
-	defer timer.Stop()
-	select {
-	case <-f.done:
-	case <-timer.C:
-	}
+	await(f.done, f.c.opts.CloseTimeout)
 }
 
 // begin drops what may have changed unheard.

@@ -98,12 +98,7 @@ func (w *watcher) stop(patience time.Duration) {
 		return
 	}
 	close(w.stopped)
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-w.done:
-	case <-timer.C:
-	}
+	await(w.done, patience)
 }
 
 // unobserved returns how many events were dropped, and waiting how many wait.

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -62,41 +61,20 @@ func Derive(rdb redis.UniversalClient, verify VerifyFunc, changes ...func(*redis
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	derived := &Client{conns: conns{open: make(map[*conn]struct{})}}
 	derived.AllowBulk(minBulk)
-	dial := patient{dial: opt.Dialer}
+	var owners patience
+	dialer := opt.Dialer
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if ctx.Value(noDialKey{}) != nil {
 			return nil, errNoDial
 		}
-		return derived.conns.dial(ctx, dial.within, network, addr)
+		return derived.conns.dial(ctx, owners.dialing(dialer), network, addr)
 	}
 	for _, change := range changes {
 		change(&opt)
 	}
-	opt.OnConnect = both(contained(opt.OnConnect), verify)
+	opt.OnConnect = both(owners.connecting(opt.OnConnect), verify)
 	derived.Client = redis.NewClient(&opt)
 	return derived, nil
-}
-
-// contained makes an error of what the owner's hook does besides returning: connections are made on goroutines that must go on.
-func contained(hook VerifyFunc) VerifyFunc {
-	if hook == nil {
-		return nil
-	}
-	return func(ctx context.Context, cn *redis.Conn) error {
-		err := errors.New("Options.OnConnect of the client called runtime.Goexit")
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			defer func() {
-				if p := recover(); p != nil {
-					err = fmt.Errorf("Options.OnConnect of the client panicked: %v", p)
-				}
-			}()
-			err = hook(ctx, cn)
-		}()
-		<-done
-		return err
-	}
 }
 
 func both(first, second VerifyFunc) VerifyFunc {
@@ -111,50 +89,6 @@ func both(first, second VerifyFunc) VerifyFunc {
 			return err
 		}
 		return second(ctx, cn)
-	}
-}
-
-type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// patient is a dialer with the dials that it has given up on.
-type patient struct {
-	dial      dialFunc
-	abandoned atomic.Int64
-}
-
-// within returns when ctx ends also if the dialer does not look at it, as go-redis' own does not during a TLS
-// handshake. What such a dialer brings later is closed.
-func (p *patient) within(ctx context.Context, network, addr string) (net.Conn, error) {
-	if p.abandoned.Load() >= maxAbandoned {
-		return nil, errAbandoned
-	}
-	type dialled struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan dialled, 1)
-	go func() {
-		var d dialled
-		defer func() {
-			if v := recover(); v != nil { // the dialer may be the user's
-				d.err = fmt.Errorf("the dialer panicked: %v", v)
-			}
-			done <- d
-		}()
-		d.conn, d.err = p.dial(ctx, network, addr)
-	}()
-	select {
-	case d := <-done:
-		return d.conn, d.err
-	case <-ctx.Done():
-		p.abandoned.Add(1)
-		go func() {
-			defer p.abandoned.Add(-1)
-			if d := <-done; d.err == nil {
-				_ = d.conn.Close()
-			}
-		}()
-		return nil, ctx.Err()
 	}
 }
 

@@ -255,6 +255,20 @@ var mutants = []mutant{
 		pkg:  "./tiered", run: "TestC6CloseWaitsForAWrite",
 	},
 	{
+		name: "client: who makes a connection is waited for whatever the context says",
+		file: "internal/redisclient/patience.go",
+		old:  "	case <-ctx.Done():\n		p.abandoned",
+		new:  "	case <-context.Background().Done():\n		p.abandoned",
+		pkg:  "./internal/redisclient", run: "TestWaitsObeyTheContextInTheOwnersHook",
+	},
+	{
+		name: "client: a dialer that ends its goroutine has brought a connection",
+		file: "internal/redisclient/patience.go",
+		old:  "		r := result{err: fmt.Errorf(\"%s called runtime.Goexit\", what)}\n",
+		new:  "		r := result{}\n",
+		pkg:  "./internal/redisclient", run: "TestADialerThatExits",
+	},
+	{
 		name: "log: the user's logger is waited for",
 		file: "internal/quiet/quiet.go",
 		old:  "		l.writing = true\n		go l.write()\n",

@@ -89,8 +89,8 @@ var readers = []mutant{
 	{
 		name: "tracking: a connection that is dead is kept",
 		file: "pubsub/tracker.go",
-		old:  "	patience := silence(t.opts.Interval)\n",
-		new:  "	patience := 1000 * silence(t.opts.Interval)\n",
+		old:  "ps, silence(t.opts.Interval))\n",
+		new:  "ps, 1000*silence(t.opts.Interval))\n",
 		pkg:  "./pubsub", run: "TestATrackerOnADead",
 	},
 	{

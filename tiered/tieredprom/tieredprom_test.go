@@ -100,9 +100,12 @@ func TestWhatIsCollectedIsDescribed(t *testing.T) {
 		defer close(metrics)
 		c.Collect(metrics)
 	}()
+	collected := 0
 	for m := range metrics {
 		require.True(t, described[m.Desc().String()], m.Desc())
+		collected++
 	}
+	require.Positive(t, collected)
 }
 
 // A number that is added to Stats or Health and forgotten here fails this.

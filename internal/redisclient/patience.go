@@ -1,0 +1,72 @@
+package redisclient
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// patience calls the owner's code that connections are made with, and counts the calls that it has given up on.
+type patience struct{ abandoned atomic.Int64 }
+
+// dialing returns when the context ends also if the dialer does not look at it, as go-redis' own does not during a TLS handshake.
+// What such a dialer brings later is closed.
+func (p *patience) dialing(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return within(ctx, p, "the dialer", func() (net.Conn, error) { return dial(ctx, network, addr) },
+			func(conn net.Conn) { _ = conn.Close() })
+	}
+}
+
+// connecting is that for OnConnect, which ends with its connection at the latest if that is what it waits for.
+func (p *patience) connecting(hook VerifyFunc) VerifyFunc {
+	if hook == nil {
+		return nil
+	}
+	return func(ctx context.Context, cn *redis.Conn) error {
+		_, err := within(ctx, p, "OnConnect", func() (struct{}, error) { return struct{}{}, hook(ctx, cn) }, func(struct{}) {})
+		return err
+	}
+}
+
+// within calls f, whose panic or end of its goroutine is an error, and returns ctx's if that ends first. What f brings after
+// that goes to late.
+func within[T any](ctx context.Context, p *patience, what string, f func() (T, error), late func(T)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	if p.abandoned.Load() >= maxAbandoned {
+		return none, errAbandoned
+	}
+	done := make(chan result, 1)
+	go func() {
+		r := result{err: fmt.Errorf("%s called runtime.Goexit", what)}
+		defer func() {
+			if v := recover(); v != nil { // it may be the user's
+				r.err = fmt.Errorf("%s panicked: %v", what, v)
+			}
+			done <- r
+		}()
+		r.value, r.err = f()
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		p.abandoned.Add(1)
+		go func() {
+			defer p.abandoned.Add(-1)
+			if r := <-done; r.err == nil {
+				late(r.value)
+			}
+		}()
+		return none, ctx.Err()
+	}
+}
