@@ -50,13 +50,14 @@ func TestEveryMechanismIsMissed(t *testing.T) {
 	}
 }
 
-// The texts must be there also where the mutants do not run.
+// The texts and the tests must be there also where the mutants do not run.
 func TestEveryMutantAppliesOnce(t *testing.T) {
 	t.Parallel()
 	for _, m := range all() {
 		source, err := os.ReadFile(filepath.Join("../..", m.file))
 		require.NoError(t, err)
 		require.Equal(t, 1, strings.Count(string(source), m.old), "%s: its text in %s", m.name, m.file)
+		unused(t, filepath.Join("../..", m.pkg), m.run)
 	}
 }
 
