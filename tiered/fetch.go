@@ -88,7 +88,7 @@ func (c *Cache[V]) judge(f *flight[V], b *budget, o opening, raw []byte, err err
 		c.count.remoteMisses.Add(1)
 		return c.fetchLeased(f, b, o, remote.Wanted)
 	}
-	e, use, err := c.open(f.key, raw, o.epoch, o.now())
+	e, use, err := c.open(f.key, raw, o.epoch, o.now(), o.cleared)
 	if err != nil {
 		c.bad(f.key, err)
 	}
@@ -105,9 +105,17 @@ func (c *Cache[V]) judge(f *flight[V], b *budget, o opening, raw []byte, err err
 	return c.fetchLeased(f, b, o, remote.Unusable(raw))
 }
 
+// look is what the gate knows now.
+func (c *Cache[V]) look() opening {
+	cleared := c.pending.cleared.Load()
+	o := c.gate.look()
+	o.cleared = cleared
+	return o
+}
+
 // awaitGate waits while the first heartbeat, or the first after an InvalidateAll, is on its way.
 func (c *Cache[V]) awaitGate(ctx context.Context, b *budget) opening {
-	o := c.gate.look()
+	o := c.look()
 	for o.wait != nil {
 		err := b.do(ctx, func(ctx context.Context) error {
 			select {
@@ -122,7 +130,7 @@ func (c *Cache[V]) awaitGate(ctx context.Context, b *budget) opening {
 		if err != nil {
 			return opening{err: err}
 		}
-		o = c.gate.look()
+		o = c.look()
 	}
 	return o
 }
@@ -192,7 +200,7 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 			}
 			return c.loadLeased(f, b, l)
 		case remote.Found:
-			e, use, err := c.open(f.key, l.Value, l.Epoch, l.Now)
+			e, use, err := c.open(f.key, l.Value, l.Epoch, l.Now, o.cleared)
 			if err != nil {
 				c.bad(f.key, err)
 			}

@@ -240,7 +240,7 @@ func (f *foreign[V]) judge(keys []string) {
 	if len(asked) == 0 {
 		return
 	}
-	o := c.gate.look()
+	o := c.look()
 	believed := o.open && o.keep && !c.breaker.isOpen()
 	answers := make([]remote.Answer[[]byte], len(asked))
 	if believed {
@@ -267,7 +267,7 @@ func (f *foreign[V]) confirms(key string, e *local.Entry[V], raw []byte, o openi
 	if err != nil || env.Schema != c.schema || env.Epoch != o.epoch {
 		return false
 	}
-	if ok, err := c.checkTags(env); !ok || err != nil {
+	if ok, err := c.checkTags(env, o.cleared); !ok || err != nil {
 		return false
 	}
 	same, err := c.sameValue(key, e, env)

@@ -93,11 +93,12 @@ func (g *gate) doubt() {
 // opening is what the gate knows at one moment.
 type opening struct {
 	trust
-	open bool            // L2 may be believed
-	keep bool            // and what it says may be kept in L1
-	move uint64          // which server it is, counted
-	err  error           // why it is not open, if a heartbeat failed
-	wait <-chan struct{} // closed at the next report; nil if there is no reason to expect that it opens soon
+	open    bool            // L2 may be believed
+	keep    bool            // and what it says may be kept in L1
+	move    uint64          // which server it is, counted
+	cleared uint64          // that of pending, from before anything is read
+	err     error           // why it is not open, if a heartbeat failed
+	wait    <-chan struct{} // closed at the next report; nil if there is no reason to expect that it opens soon
 }
 
 func (g *gate) look() opening {

@@ -156,7 +156,7 @@ func (g *group[V]) read(wg *sync.WaitGroup, ms []*member[V]) (missing []*member[
 			c.count.remoteMisses.Add(1)
 			missing = append(missing, m)
 		default:
-			e, use, err := c.open(m.key, raw, g.open.epoch, now)
+			e, use, err := c.open(m.key, raw, g.open.epoch, now, g.open.cleared)
 			if err != nil {
 				c.bad(m.key, err)
 			}
@@ -252,7 +252,7 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 			m.lease, m.leased = l, now
 			mine = append(mine, m)
 		case remote.Found:
-			e, use, err := c.open(m.key, l.Value, l.Epoch, l.Now)
+			e, use, err := c.open(m.key, l.Value, l.Epoch, l.Now, g.open.cleared)
 			if err != nil {
 				c.bad(m.key, err)
 			}

@@ -21,7 +21,7 @@ func (g *group[V]) refresh(ms []*member[V]) {
 		m.ticket = c.ticket(m.key) // before the gate is looked at, which may be of an earlier session
 		m.heard = c.foreign.count(m.key)
 	}
-	g.open = c.gate.look()
+	g.open = c.look()
 	due := slices.DeleteFunc(slices.Clone(ms), func(m *member[V]) bool { return c.pending.has(m.key) })
 	if g.open.open && g.open.keep && len(due) > 0 && c.breaker.allow() {
 		for _, m := range due {
@@ -64,7 +64,7 @@ func (g *group[V]) stillDue(m *member[V], raw []byte, now int64) bool {
 		c.count.remoteMisses.Add(1)
 		return true
 	}
-	e, use, err := c.open(m.key, raw, g.open.epoch, now)
+	e, use, err := c.open(m.key, raw, g.open.epoch, now, g.open.cleared)
 	if err != nil {
 		c.bad(m.key, err)
 	}
@@ -103,7 +103,7 @@ func (g *group[V]) acquireDue(ms []*member[V]) (mine []*member[V]) {
 			m.lease, m.leased = l, now
 			mine = append(mine, m)
 		case l.Outcome == remote.Found:
-			e, use, err := c.open(m.key, l.Value, l.Epoch, l.Now)
+			e, use, err := c.open(m.key, l.Value, l.Epoch, l.Now, g.open.cleared)
 			if err != nil {
 				c.bad(m.key, err)
 			}

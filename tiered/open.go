@@ -29,8 +29,9 @@ const (
 )
 
 // open reads the bytes of key's entry. Whatever they are, that is no error of a Get: what cannot be used is replaced by a
-// load. An error is for bad to count and log. now is the time of Redis in ms.
-func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64) (decoded[V], use, error) {
+// load. An error is for bad to count and log. now is the time of Redis in ms,
+// cleared that of the opening on whose word Redis was asked.
+func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64, cleared uint64) (decoded[V], use, error) {
 	var none decoded[V]
 	if len(raw) > c.opts.MaxEntryBytes {
 		return none, unusable, fmt.Errorf("%w: %d bytes, Options.MaxEntryBytes is %d", remote.ErrTooLarge, len(raw), c.opts.MaxEntryBytes)
@@ -45,7 +46,7 @@ func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64) (decode
 	if e.Epoch != epoch {
 		return none, otherEpoch, nil
 	}
-	if ok, err := c.checkTags(e); !ok {
+	if ok, err := c.checkTags(e, cleared); !ok {
 		return none, unusable, err
 	}
 	if e.Expires-now > int64(maxDuration/time.Millisecond) || now-e.Expires > int64(maxDuration/time.Millisecond) {

@@ -47,7 +47,7 @@ func (c *Cache[V]) peekRemote(ctx context.Context, key string) (v V, found bool)
 	if err != nil || raw == nil || !c.gate.same(o) {
 		return v, false
 	}
-	e, use, err := c.open(key, raw, o.epoch, o.now())
+	e, use, err := c.open(key, raw, o.epoch, o.now(), o.cleared)
 	if err != nil {
 		c.bad(key, err)
 	}

@@ -18,6 +18,8 @@ const (
 type pending struct {
 	// any is how many keys and tags there are, or more than none if all is set: what most reads look at and no further.
 	any atomic.Int64
+	// cleared is how often tags have ceased to be pending. It grows before they do: see checkTags.
+	cleared atomic.Uint64
 
 	mu    sync.Mutex // protects what follows
 	keys  map[string]due
@@ -176,6 +178,9 @@ func ripe(names map[string]due, now time.Time, most int, wait time.Duration) ([]
 
 // confirm removes what Redis has taken, except what was added again since the batch was made.
 func (p *pending) confirm(b batch) {
+	if b.all || len(b.tags) > 0 {
+		p.cleared.Add(1)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if b.all && p.all != nil && p.all.seq <= b.seq {

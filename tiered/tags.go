@@ -136,10 +136,17 @@ func (c *Cache[V]) tellTags(e *remote.Envelope, tags []string) {
 var errUntagged = errors.New("stored by an instance without Options.Tags")
 
 // checkTags returns an error for an entry that this cache cannot use because it is known to tell no tags, and reports whether
-// its tags allow its use.
-func (c *Cache[V]) checkTags(e remote.Envelope) (ok bool, err error) {
+// its tags allow its use. Which tags it has is known only when it has been read, so that none of them is pending now is not enough:
+//
+//  1. InvalidateTags is not confirmed, and returns ErrPending;
+//  2. a Get reads an entry with the tag from Redis;
+//  3. the invalidation is repeated and confirmed, and the tag not pending any more;
+//  4. the Get would return the old value.
+//
+// So no tag may have ceased to be pending since before it was read, which is when cleared was looked at.
+func (c *Cache[V]) checkTags(e remote.Envelope, cleared uint64) (ok bool, err error) {
 	if c.opts.Tags != nil && !e.Tagged && !e.Absent {
 		return false, errUntagged
 	}
-	return !c.pending.hasTag(e.Tags), nil
+	return !c.pending.hasTag(e.Tags) && (len(e.Tags) == 0 || c.pending.cleared.Load() == cleared), nil
 }

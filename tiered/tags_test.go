@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/pubsub"
@@ -229,6 +230,62 @@ func TestC6AnInvalidationOfATagThatRedisDidNotTake(t *testing.T) {
 	r.up()
 	eventually(t, "the repetition", func() bool { return f[0].Health().PendingKeys == 0 })
 	eventually(t, "the other hears of it", func() bool { return get(t, f[1], "red/1") == 1 })
+}
+
+// slowReplies is a hook that keeps what Redis has answered back.
+type slowReplies struct{ hold func() }
+
+func (slowReplies) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (s slowReplies) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		defer s.hold()
+		return next(ctx, cmd)
+	}
+}
+
+func (s slowReplies) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		defer s.hold()
+		return next(ctx, cmds)
+	}
+}
+
+// The invalidation of a tag is repeated and confirmed between an answer of Redis' and the look at its tags: see checkTags.
+func TestC6ATagThatIsConfirmedWhileAnEntryIsRead(t *testing.T) {
+	t.Parallel()
+	for name, read := range map[string]func(c *Cache[int]) int{
+		"Get":     func(c *Cache[int]) int { return get(t, c, "red/1") },
+		"GetMany": func(c *Cache[int]) int { return getMany(t, c, "red/1", "green/2")["red/1"] },
+		"Peek": func(c *Cache[int]) int {
+			v, err := c.Peek(soon(t), "red/1")
+			require.ErrorIs(t, err, ErrNotFound)
+			return v + 1
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, s := newRedis(t), newSource()
+			c := taggedFleet(t, 1, r, s, func(o *Options[int]) { o.RedisTimeout, o.LocalTTL = 10*time.Second, Off })[0]
+			getMany(t, c, "red/1", "green/2") // Redis has them
+			r.intercept(func(cmd string, args []string) error {
+				if isInvalidateTags(cmd, args, 1) {
+					return errors.New("ERR not now")
+				}
+				return nil
+			})
+			s.write("red/1")
+			require.ErrorIs(t, c.InvalidateTags(soon(t), "red"), ErrPending) // 1
+			var once sync.Once
+			c.bus.data.AddHook(slowReplies{hold: func() { // 2
+				once.Do(func() {
+					r.up() // 3
+					eventually(t, "the repetition", func() bool { return c.Health().PendingKeys == 0 })
+				})
+			}})
+			require.Equal(t, 1, read(c), "4")
+		})
+	}
 }
 
 func TestC6TooManyTagsArePendingAsEverything(t *testing.T) {
@@ -530,7 +587,7 @@ func TestAnExpiredValueWhoseTagIsInvalidatedDoesNotStandIn(t *testing.T) {
 				if err != nil || !o.open || !o.keep {
 					return false
 				}
-				_, use, err := f[1].open("red/1", raw, o.epoch, o.now())
+				_, use, err := f[1].open("red/1", raw, o.epoch, o.now(), 0)
 				return err == nil && use == expired
 			})
 			s.mu.Lock()

@@ -28,7 +28,7 @@ func (c *Cache[V]) mayTry(ctx context.Context, n *flight[V]) bool {
 // try runs f as far as that needs nothing but an entry in Redis, and reports whether that was all. If not, a goroutine of
 // its own goes on with the flight.
 func (c *Cache[V]) try(f *flight[V]) (done bool) {
-	o := c.gate.look()
+	o := c.look()
 	if !o.open || c.pending.has(f.key) || c.breaker.troubled.Load() {
 		go c.fly(f)
 		return false
@@ -48,7 +48,7 @@ func (c *Cache[V]) try(f *flight[V]) (done bool) {
 	b := c.newBudget()
 	raw, err := c.readRemote(f, b)
 	if err == nil && raw != nil && c.gate.same(o) {
-		if e, use, _ := c.open(f.key, raw, o.epoch, o.now()); use == usable {
+		if e, use, _ := c.open(f.key, raw, o.epoch, o.now(), o.cleared); use == usable {
 			f.val, f.err = c.take(f, e, o)
 			given = true
 			c.flights.finish(f)
