@@ -25,6 +25,7 @@ func TestWaitersObeyTheirOwnContext(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()
 	c := instance(t, r, s)
+	trustsRedis(t, c) // or the flight is not joined
 	read, letGo := s.holdNext()
 	defer letGo()
 
