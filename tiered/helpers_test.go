@@ -230,3 +230,11 @@ func isInvalidate(cmd string, args []string) bool {
 func isBeat(cmd string, args []string) bool {
 	return (cmd == "EVALSHA" || cmd == "EVAL") && len(args) > 2 && len(args[2]) > 13 && args[2][:13] == "tandem:probe:"
 }
+
+// trustsRedis waits until what is read from Redis is kept: the first heartbeat may have been sent before the subscription was there.
+func trustsRedis(t testing.TB, caches ...*Cache[int]) {
+	t.Helper()
+	for _, c := range caches {
+		eventually(t, "nothing is in doubt", func() bool { return c.gate.look().keep })
+	}
+}
