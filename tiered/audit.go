@@ -86,7 +86,7 @@ func (c *Cache[V]) awaitAudit() {
 func (c *Cache[V]) auditOne() (suspect[V], bool) {
 	var none suspect[V]
 	key, e := c.local.Sample()
-	o := c.gate.look()
+	o := c.look()
 	if e == nil || !o.open || !o.keep || c.breaker.isOpen() || c.pending.has(key) {
 		return none, false
 	}

@@ -197,7 +197,7 @@ func (c *Cache[V]) ticket(key string) local.Ticket {
 	if c.opts.Acknowledge {
 		return t.NotAfter(mono.Never)
 	}
-	if o := c.gate.look(); o.open {
+	if o := c.look(); o.open {
 		t = t.NotAfter(o.sent)
 	}
 	return t

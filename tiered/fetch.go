@@ -105,14 +105,6 @@ func (c *Cache[V]) judge(f *flight[V], b *budget, o opening, raw []byte, err err
 	return c.fetchLeased(f, b, o, remote.Unusable(raw))
 }
 
-// look is what the gate knows now.
-func (c *Cache[V]) look() opening {
-	cleared := c.pending.cleared.Load()
-	o := c.gate.look()
-	o.cleared = cleared
-	return o
-}
-
 // awaitGate waits while the first heartbeat, or the first after an InvalidateAll, is on its way.
 func (c *Cache[V]) awaitGate(ctx context.Context, b *budget) opening {
 	o := c.look()

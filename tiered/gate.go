@@ -101,6 +101,15 @@ type opening struct {
 	wait    <-chan struct{} // closed at the next report; nil if there is no reason to expect that it opens soon
 }
 
+// look is what is known now, before anything is read on its word. Nobody else looks at the gate: an opening without cleared would
+// have entries with tags refused.
+func (c *Cache[V]) look() opening {
+	cleared := c.pending.cleared.Load()
+	o := c.gate.look()
+	o.cleared = cleared
+	return o
+}
+
 func (g *gate) look() opening {
 	g.mu.Lock()
 	defer g.mu.Unlock()

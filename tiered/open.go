@@ -29,8 +29,8 @@ const (
 )
 
 // open reads the bytes of key's entry. Whatever they are, that is no error of a Get: what cannot be used is replaced by a
-// load. An error is for bad to count and log. now is the time of Redis in ms,
-// cleared that of the opening on whose word Redis was asked.
+// load. An error is for bad to count and log. now is the time of Redis in ms, cleared that of the opening on whose word Redis
+// was asked.
 func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64, cleared uint64) (decoded[V], use, error) {
 	var none decoded[V]
 	if len(raw) > c.opts.MaxEntryBytes {

@@ -114,7 +114,7 @@ func (c *Cache[V]) Health() Health {
 		h.ProofAge = time.Duration(mono.Now() - proof)
 		h.LocalTrusted = h.ProofAge <= c.opts.MaxStaleness
 	}
-	o := c.gate.look()
+	o := c.look()
 	h.RemoteTrusted, h.RedisError = o.open, o.err
 	h.Tracking = c.foreign.works()
 	h.BreakerOpen = c.breaker.isOpen()

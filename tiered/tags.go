@@ -148,5 +148,8 @@ func (c *Cache[V]) checkTags(e remote.Envelope, cleared uint64) (ok bool, err er
 	if c.opts.Tags != nil && !e.Tagged && !e.Absent {
 		return false, errUntagged
 	}
-	return !c.pending.hasTag(e.Tags) && (len(e.Tags) == 0 || c.pending.cleared.Load() == cleared), nil
+	if len(e.Tags) == 0 {
+		return true, nil
+	}
+	return !c.pending.hasTag(e.Tags) && c.pending.cleared.Load() == cleared, nil
 }

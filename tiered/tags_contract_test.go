@@ -191,11 +191,11 @@ func TestAnExpiredValueWhoseTagIsInvalidatedDoesNotStandIn(t *testing.T) {
 			get(t, f[0], "red/1")
 			eventually(t, "it has expired in Redis, which is believed", func() bool {
 				raw, err := f[1].reads.Get(soon(t), "red/1")
-				o := f[1].gate.look()
+				o := f[1].look()
 				if err != nil || !o.open || !o.keep {
 					return false
 				}
-				_, use, err := f[1].open("red/1", raw, o.epoch, o.now(), 0)
+				_, use, err := f[1].open("red/1", raw, o.epoch, o.now(), o.cleared)
 				return err == nil && use == expired
 			})
 			s.mu.Lock()

@@ -58,14 +58,16 @@ func (s slowReplies) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 // The invalidation of a tag is repeated and confirmed between an answer of Redis' and the look at its tags: see checkTags.
 func TestC6ATagThatIsConfirmedWhileAnEntryIsRead(t *testing.T) {
 	t.Parallel()
-	for name, read := range map[string]func(c *Cache[int]) int{
-		"Get":     func(c *Cache[int]) int { return get(t, c, "red/1") },
-		"GetMany": func(c *Cache[int]) int { return getMany(t, c, "red/1", "green/2")["red/1"] },
-		"Peek": func(c *Cache[int]) int {
-			v, err := c.Peek(soon(t), "red/1")
-			require.ErrorIs(t, err, ErrNotFound)
-			return v + 1
-		},
+	for name, tt := range map[string]struct {
+		read func(ctx context.Context, c *Cache[int]) (int, error)
+		want result
+	}{
+		"Get": {func(ctx context.Context, c *Cache[int]) (int, error) { return c.Get(ctx, "red/1") }, result{val: 1}},
+		"GetMany": {func(ctx context.Context, c *Cache[int]) (int, error) {
+			got, err := c.GetMany(ctx, []string{"red/1", "green/2"})
+			return got["red/1"], err
+		}, result{val: 1}},
+		"Peek": {func(ctx context.Context, c *Cache[int]) (int, error) { return c.Peek(ctx, "red/1") }, result{err: ErrNotFound}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,14 +82,22 @@ func TestC6ATagThatIsConfirmedWhileAnEntryIsRead(t *testing.T) {
 			})
 			s.write("red/1")
 			require.ErrorIs(t, c.InvalidateTags(soon(t), "red"), ErrPending) // 1
-			var once sync.Once
-			c.bus.data.AddHook(slowReplies{hold: func() { // 2
-				once.Do(func() {
-					r.up() // 3
-					eventually(t, "the repetition", func() bool { return c.Health().PendingKeys == 0 })
-				})
-			}})
-			require.Equal(t, 1, read(c), "4")
+
+			answered, letGo := make(chan struct{}), make(chan struct{})
+			confirmed := sync.OnceFunc(func() { close(letGo) })
+			defer confirmed() // also if the test fails before
+			hold := sync.OnceFunc(func() { close(answered); <-letGo })
+			c.bus.data.AddHook(slowReplies{hold})
+			ctx, done := soon(t), make(chan result, 1)
+			go func() {
+				v, err := tt.read(ctx, c)
+				done <- result{v, err}
+			}()
+			wait(t, "Redis' answer", answered) // 2
+			r.up()
+			eventually(t, "the repetition", func() bool { return c.Health().PendingKeys == 0 }) // 3
+			confirmed()
+			require.Equal(t, tt.want, wait(t, "the read", done), "4")
 		})
 	}
 }

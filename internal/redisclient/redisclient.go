@@ -62,12 +62,12 @@ func Derive(rdb redis.UniversalClient, verify VerifyFunc, changes ...func(*redis
 	derived := &Client{conns: conns{open: make(map[*conn]struct{})}}
 	derived.AllowBulk(minBulk)
 	var owners patience
-	dialer := opt.Dialer
+	dial := owners.dialing(opt.Dialer)
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if ctx.Value(noDialKey{}) != nil {
 			return nil, errNoDial
 		}
-		return derived.conns.dial(ctx, owners.dialing(dialer), network, addr)
+		return derived.conns.dial(ctx, dial, network, addr)
 	}
 	for _, change := range changes {
 		change(&opt)

@@ -14,7 +14,22 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/internal/redisclient"
 )
+
+func getting(d *redisclient.Client) func(context.Context) error {
+	return func(ctx context.Context) error { return d.Get(ctx, "k").Err() }
+}
+
+// subscribing does so on a connection that is yet to be made.
+func subscribing(d *redisclient.Client) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ps := d.Subscribe(context.Background())
+		defer func() { _ = ps.Close() }()
+		return ps.Subscribe(ctx, "c")
+	}
+}
 
 // The given client's own settings would make it wait for five seconds here, and then for a hundred.
 func TestWaitsObeyTheContextOnAServerThatDoesNotAnswer(t *testing.T) {
@@ -30,12 +45,8 @@ func TestWaitsObeyTheContextOnAServerThatDoesNotAnswer(t *testing.T) {
 			rdb := given(t, opt)
 			require.False(t, rdb.Options().ContextTimeoutEnabled)
 			d := derive(t, rdb)
-			within(t, 300*time.Millisecond, func(ctx context.Context) error { return d.Get(ctx, "k").Err() })
-			within(t, 300*time.Millisecond, func(ctx context.Context) error {
-				ps := d.Subscribe(context.Background())
-				defer func() { _ = ps.Close() }()
-				return ps.Subscribe(ctx, "c")
-			})
+			within(t, 300*time.Millisecond, getting(d))
+			within(t, 300*time.Millisecond, subscribing(d))
 		})
 	}
 }
@@ -46,7 +57,7 @@ func TestWaitsObeyTheContextOnAConnectionThatWentSilent(t *testing.T) {
 	d := derive(t, given(t, redis.Options{Addr: m.Addr()}))
 	require.NoError(t, d.Ping(t.Context()).Err())
 	m.Server().SetPreHook(func(*server.Peer, string, ...string) bool { return true })
-	within(t, 300*time.Millisecond, func(ctx context.Context) error { return d.Get(ctx, "k").Err() })
+	within(t, 300*time.Millisecond, getting(d))
 }
 
 func TestWaitsObeyTheContextWhileDialling(t *testing.T) {
@@ -56,12 +67,8 @@ func TestWaitsObeyTheContextWhileDialling(t *testing.T) {
 		return nil, ctx.Err()
 	}})
 	d := derive(t, rdb)
-	within(t, 300*time.Millisecond, func(ctx context.Context) error { return d.Get(ctx, "k").Err() })
-	within(t, 300*time.Millisecond, func(ctx context.Context) error {
-		ps := d.Subscribe(context.Background())
-		defer func() { _ = ps.Close() }()
-		return ps.Subscribe(ctx, "c")
-	})
+	within(t, 300*time.Millisecond, getting(d))
+	within(t, 300*time.Millisecond, subscribing(d))
 }
 
 // A dialer may look at no context. Whoever waits for it does, and what it brings when nobody wants it any more is closed.
@@ -75,11 +82,7 @@ func TestAConnectionThatComesTooLateIsClosed(t *testing.T) {
 		return l.Dial(context.Background(), network, addr)
 	}})
 	d := derive(t, rdb)
-	within(t, 300*time.Millisecond, func(ctx context.Context) error {
-		ps := d.Subscribe(context.Background())
-		defer func() { _ = ps.Close() }()
-		return ps.Subscribe(ctx, "c")
-	})
+	within(t, 300*time.Millisecond, subscribing(d))
 	require.Zero(t, l.dialled.Load())
 	close(gate)
 	require.Eventually(t, func() bool { return l.dialled.Load() > 0 && l.open.Load() == 0 }, patience, time.Millisecond)
@@ -113,16 +116,12 @@ func TestWaitsObeyTheContextInATLSHandshake(t *testing.T) {
 	t.Run("command", func(t *testing.T) {
 		t.Parallel()
 		d := derive(t, rdb)
-		within(t, 300*time.Millisecond, func(ctx context.Context) error { return d.Get(ctx, "k").Err() })
+		within(t, 300*time.Millisecond, getting(d))
 	})
 	t.Run("subscription", func(t *testing.T) {
 		t.Parallel()
 		d := derive(t, rdb)
-		within(t, 300*time.Millisecond, func(ctx context.Context) error {
-			ps := d.Subscribe(context.Background())
-			defer func() { _ = ps.Close() }()
-			return ps.Subscribe(ctx, "c")
-		})
+		within(t, 300*time.Millisecond, subscribing(d))
 	})
 }
 

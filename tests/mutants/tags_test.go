@@ -124,7 +124,7 @@ var tags = []mutant{
 	{
 		name: "tags: L2 is believed about one that was pending when it was read",
 		file: "tiered/tags.go",
-		old:  " && (len(e.Tags) == 0 || c.pending.cleared.Load() == cleared), nil",
+		old:  " && c.pending.cleared.Load() == cleared, nil",
 		new:  ", nil",
 		pkg:  "./tiered", run: "TestC6ATagThatIsConfirmed",
 	},

@@ -59,7 +59,7 @@ func unused(t *testing.T, dir, run string) (files []string) {
 	return files
 }
 
-func isTest(name string) bool { return len(name) > 4 && name[:4] == "Test" && name != "TestMain" }
+func isTest(name string) bool { return strings.HasPrefix(name, "Test") && name != "TestMain" }
 
 // isNeeded leaves out tests, which nobody mentions but who is called alike. TestMain is always needed.
 func (f testFile) isNeeded(mentioned map[string]bool) bool {
