@@ -12,6 +12,14 @@
 //	err = srv.Pause()    // SIGSTOP; connections are accepted and never answered
 //	err = srv.Resume()
 //
+// [RunCluster] and [StartCluster] do the same for a Redis Cluster, whose nodes are such servers:
+//
+//	cluster := redisserver.RunCluster(t, redisserver.ClusterOptions{})
+//	rdb := cluster.Client()
+//	master, err := cluster.Master(slot)
+//	err = cluster.Failover(cluster.Replicas(master)[0])
+//	err = cluster.Migrate(slot, cluster.Nodes()[1])
+//
 // A server listens on a free port of 127.0.0.1 that no other server of this
 // package is given, in this process or another, until it is closed: a server that
 // is down for a while finds its port free again. It never outlives the process

@@ -36,6 +36,21 @@ func Run(tb TB, opts Options) *Server {
 	return s
 }
 
+// RunCluster starts a cluster for the test tb as Run starts a server.
+func RunCluster(tb TB, opts ClusterOptions) *Cluster {
+	tb.Helper()
+	if !Need(tb) {
+		return nil
+	}
+	c, err := StartCluster(opts)
+	if err != nil {
+		tb.Fatalf("%v", err)
+		return nil
+	}
+	tb.Cleanup(func() { c.finish(tb) })
+	return c
+}
+
 // Need skips the test tb if there is no redis-server on PATH, or fails it if [RequireEnv] is 1.
 // It returns whether there is one, for a tb whose Fatalf and Skipf return.
 func Need(tb TB) bool {
@@ -54,10 +69,26 @@ func Need(tb TB) bool {
 // finish closes the server and, if the test has failed, shows what the server said.
 func (s *Server) finish(tb TB) {
 	tb.Helper()
+	s.logIfFailed(tb)
+	if err := s.Close(); err != nil {
+		tb.Fatalf("%v", err)
+	}
+}
+
+func (s *Server) logIfFailed(tb TB) {
+	tb.Helper()
 	if t, ok := tb.(interface{ Failed() bool }); ok && t.Failed() {
 		tb.Logf("redis-server %s at %s, last output:\n%s", s.Version(), s.Addr(), s.Output())
 	}
-	if err := s.Close(); err != nil {
+}
+
+// finish is that of all nodes.
+func (c *Cluster) finish(tb TB) {
+	tb.Helper()
+	for _, n := range c.nodes {
+		n.logIfFailed(tb)
+	}
+	if err := c.Close(); err != nil {
 		tb.Fatalf("%v", err)
 	}
 }
