@@ -23,6 +23,9 @@ import (
 // ErrUnsupported is returned for a client that cannot keep the contract, with what to use instead.
 var ErrUnsupported = errors.New("unsupported Redis client")
 
+// instead is what to hand over.
+const instead = "use *redis.Client, or *redis.ClusterClient with a Redis Cluster"
+
 const (
 	// maxDialTimeout bounds a dial that runs on in the background after its caller's context has ended.
 	maxDialTimeout = 2 * time.Second
@@ -45,7 +48,11 @@ func Derive(rdb redis.UniversalClient, verify VerifyFunc, changes ...func(*redis
 	if err != nil {
 		return nil, err
 	}
-	opt := *c.Options()
+	return derive(*c.Options(), verify, changes...), nil
+}
+
+// derive returns a client with these options as tandem wants them.
+func derive(opt redis.Options, verify VerifyFunc, changes ...func(*redis.Options)) *Client {
 	opt.ContextTimeoutEnabled = true
 	opt.ReadTimeout, opt.WriteTimeout = -1, -1 // none but the context's
 	opt.MaxRetries = -1
@@ -62,19 +69,23 @@ func Derive(rdb redis.UniversalClient, verify VerifyFunc, changes ...func(*redis
 	derived := &Client{conns: conns{open: make(map[*conn]struct{})}}
 	derived.AllowBulk(minBulk)
 	var owners patience
-	dial := owners.dialing(opt.Dialer)
-	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if ctx.Value(noDialKey{}) != nil {
-			return nil, errNoDial
-		}
-		return derived.conns.dial(ctx, dial, network, addr)
-	}
+	opt.Dialer = derived.conns.dialer(owners.dialing(opt.Dialer))
 	for _, change := range changes {
 		change(&opt)
 	}
 	opt.OnConnect = both(owners.connecting(opt.OnConnect), verify)
 	derived.Client = redis.NewClient(&opt)
-	return derived, nil
+	return derived
+}
+
+// dialer returns a dialer that keeps track of what it dials with the given one.
+func (s *conns) dialer(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if ctx.Value(noDialKey{}) != nil {
+			return nil, errNoDial
+		}
+		return s.dial(ctx, dial, network, addr)
+	}
 }
 
 func both(first, second VerifyFunc) VerifyFunc {
@@ -95,10 +106,10 @@ func both(first, second VerifyFunc) VerifyFunc {
 func check(rdb redis.UniversalClient) (*redis.Client, error) {
 	switch c := rdb.(type) {
 	case nil:
-		return nil, fmt.Errorf("%w: it is nil", ErrUnsupported)
+		return nil, fmt.Errorf("%w: it is nil; %s", ErrUnsupported, instead)
 	case *redis.Client:
 		if c == nil {
-			return nil, fmt.Errorf("%w: it is nil", ErrUnsupported)
+			return nil, fmt.Errorf("%w: it is nil; %s", ErrUnsupported, instead)
 		}
 		if o := c.Options(); o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
 			return nil, fmt.Errorf("%w: its client-side cache answers reads with values that may be old; "+
@@ -106,12 +117,11 @@ func check(rdb redis.UniversalClient) (*redis.Client, error) {
 		}
 		return c, nil
 	case *redis.ClusterClient:
-		return nil, fmt.Errorf("%w: *redis.ClusterClient: Redis Cluster is not supported yet; use *redis.Client", ErrUnsupported)
+		return nil, fmt.Errorf("%w: *redis.ClusterClient: it leads to more than one server; use *redis.Client, or Node for each of them", ErrUnsupported)
 	case *redis.Ring:
-		return nil, fmt.Errorf("%w: *redis.Ring: its shards do not share a pub/sub, so invalidations would be lost; "+
-			"use *redis.Client", ErrUnsupported)
+		return nil, fmt.Errorf("%w: *redis.Ring: its shards do not share a pub/sub, so invalidations would be lost; %s", ErrUnsupported, instead)
 	default:
-		return nil, fmt.Errorf("%w: %T: its connections cannot be derived; use *redis.Client", ErrUnsupported, rdb)
+		return nil, fmt.Errorf("%w: %T: its connections cannot be derived; %s", ErrUnsupported, rdb, instead)
 	}
 }
 

@@ -143,16 +143,16 @@ func TestDeriveRefusesWhatCannotKeepTheContract(t *testing.T) {
 		rdb  redis.UniversalClient
 		says string
 	}{
-		"nil":                       {nil, "it is nil"},
-		"typed nil client":          {(*redis.Client)(nil), "it is nil"},
+		"nil":                       {nil, "it is nil; use *redis.Client, or *redis.ClusterClient"},
+		"typed nil client":          {(*redis.Client)(nil), "it is nil; use *redis.Client, or *redis.ClusterClient"},
 		"typed nil cluster client":  {(*redis.ClusterClient)(nil), "Cluster"},
 		"typed nil ring":            {(*redis.Ring)(nil), "Ring"},
-		"cluster client":            {cluster, "Redis Cluster is not supported yet"},
-		"ring":                      {ring, "shards"},
+		"cluster client":            {cluster, "more than one server; use *redis.Client, or Node"},
+		"ring":                      {ring, "invalidations would be lost; use *redis.Client, or *redis.ClusterClient"},
 		"unknown type":              {unknown{plain}, "unknown"},
-		"pointer to unknown type":   {&unknown{plain}, "unknown"},
+		"pointer to unknown type":   {&unknown{plain}, "cannot be derived; use *redis.Client, or *redis.ClusterClient"},
 		"auto pipeliner":            {pipeliner, "AutoPipeliner"},
-		"client-side cache":         {cached, "client-side cache"},
+		"client-side cache":         {cached, "leave ClientSideCacheConfig and ClientSideCache unset"},
 		"client-side cache, shared": {shared, "client-side cache"},
 	} {
 		t.Run(name, func(t *testing.T) {

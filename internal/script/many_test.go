@@ -90,6 +90,74 @@ func TestRunManyKeepsErrorsApart(t *testing.T) {
 	})
 }
 
+// Scripts that differ go in one round trip as well, and those that are not known in a second one, with each source once.
+func TestRunEach(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, addr string) {
+		t.Helper()
+		rdb := client(t, redis.Options{Addr: addr, MaxRetries: 3})
+		var trips pipelines
+		rdb.AddHook(&trips)
+		incr, decr := script.New(`return redis.call('INCR', KEYS[1])`), script.New(`return redis.call('DECR', KEYS[1])`)
+		require.NoError(t, rdb.ScriptFlush(t.Context()).Err())
+		require.NoError(t, rdb.ScriptLoad(t.Context(), `return redis.call('DECR', KEYS[1])`).Err())
+		for i, want := range []int64{2, 1} {
+			trips.n.Store(0)
+			var sent atomic.Uint64
+			cmds := script.RunEach(t.Context(), &sent, rdb, []script.Script{incr, decr, incr, decr}, calls(4))
+			for j, cmd := range cmds {
+				n, err := cmd.Int()
+				require.NoError(t, err)
+				require.Equal(t, (i+1)*(1-2*(j%2)), n)
+			}
+			require.EqualValues(t, 4+2*(want-1), sent.Load())
+			require.Equal(t, want, trips.n.Load())
+		}
+	})
+}
+
+// A call that is refused before its script is known leaves the others without it.
+func TestRunManyWhereTheFirstCallIsRefused(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, addr string) {
+		t.Helper()
+		rdb := client(t, redis.Options{Addr: addr})
+		rdb.AddHook(refusing{})
+		require.NoError(t, rdb.ScriptFlush(t.Context()).Err())
+		var sent atomic.Uint64
+		cmds := script.New(count).RunMany(t.Context(), &sent, rdb, calls(4))
+		require.ErrorContains(t, cmds[0].Err(), "MOVED")
+		for _, cmd := range cmds[1:] {
+			require.NoError(t, cmd.Err())
+		}
+	})
+}
+
+// refusing answers what is about n0 as a node does that does not have it.
+type refusing struct{}
+
+func (refusing) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (refusing) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (refusing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		var rest []redis.Cmder
+		for _, cmd := range cmds {
+			if cmd.Name() == "eval" && cmd.Args()[3] == "n0" {
+				cmd.SetErr(moved{})
+				continue
+			}
+			rest = append(rest, cmd)
+		}
+		return next(ctx, rest)
+	}
+}
+
+type moved struct{}
+
+func (moved) Error() string { return "MOVED 1 127.0.0.1:1" }
+func (moved) RedisError()   {}
+
 // pipelines counts those of scripts.
 type pipelines struct{ n atomic.Int64 }
 

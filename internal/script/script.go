@@ -20,6 +20,12 @@ func New(source string) Script {
 	return Script{source: source, hash: hex.EncodeToString(sum[:])}
 }
 
+// Sharded returns s with every PUBLISH made a SPUBLISH: in a cluster that reaches those who have subscribed at the node of the
+// channel's slot, in the order in which that node publishes, and no others. PUBSUB NUMSUB becomes SHARDNUMSUB, which counts those.
+func (s Script) Sharded() Script {
+	return New(strings.NewReplacer("'PUBLISH'", "'SPUBLISH'", "'NUMSUB'", "'SHARDNUMSUB'").Replace(s.source))
+}
+
 // Run executes s by its hash, and by its source where the server does not know it yet (a new or restarted one; a server
 // that answers NOSCRIPT has run nothing).
 //
