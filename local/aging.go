@@ -46,5 +46,5 @@ func (s *Store[V]) Expired(key string, within time.Duration) *Entry[V] {
 // evicted, it was not replaced, and its session is the current one and proves that it hears. The order of the readings matters
 // as for a hit.
 func (s *Store[V]) Stands(e *Entry[V]) bool {
-	return s.fresh(e.ticket) && e.state.Load() == live && s.current.Load() == e.ticket.session && e.ticket.tags.stand()
+	return s.fresh(e.ticket) && e.state.Load() == live && e.ticket.holds()
 }

@@ -19,8 +19,8 @@ func inBubble(t *testing.T, test func(t *testing.T, s *Store[string])) {
 		s, err := New(Options[string]{Bytes: 4 << 20, MaxStaleness: time.Hour})
 		require.NoError(t, err)
 		defer s.Close()
-		s.Begin()
-		s.Prove(mono.Now())
+		s.Begin(0)
+		s.Prove(0, mono.Now())
 		test(t, s)
 	})
 }
@@ -33,7 +33,7 @@ func due(s *Store[string]) (found, due bool) {
 func TestLookupTellsOneReaderThatAnEntryIsDue(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, s *Store[string]) {
-		require.True(t, s.PutAging("k", "v", false, s.Ticket("k"), 10*time.Minute, time.Minute))
+		require.True(t, s.PutAging("k", "v", false, s.Ticket(0, "k"), 10*time.Minute, time.Minute))
 		told := func() bool {
 			found, due := due(s)
 			require.True(t, found)
@@ -74,10 +74,10 @@ func TestLookupOfWhatIsNeverDue(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, s *Store[string]) {
 		for _, put := range []func() bool{
-			func() bool { return s.Put("k", "v", s.Ticket("k"), 20*time.Minute) },
-			func() bool { return s.PutAbsent("k", s.Ticket("k"), 20*time.Minute) },
-			func() bool { return s.PutAging("k", "v", false, s.Ticket("k"), 20*time.Minute, 0) },
-			func() bool { return s.PutAging("k", "v", true, s.Ticket("k"), 20*time.Minute, 1<<63-1) },
+			func() bool { return s.Put("k", "v", s.Ticket(0, "k"), 20*time.Minute) },
+			func() bool { return s.PutAbsent("k", s.Ticket(0, "k"), 20*time.Minute) },
+			func() bool { return s.PutAging("k", "v", false, s.Ticket(0, "k"), 20*time.Minute, 0) },
+			func() bool { return s.PutAging("k", "v", true, s.Ticket(0, "k"), 20*time.Minute, 1<<63-1) },
 		} {
 			require.True(t, put())
 			time.Sleep(10 * time.Minute)
@@ -97,19 +97,19 @@ func TestExpired(t *testing.T) {
 	}{
 		"nothing":       {func(*Store[string]) {}, "v"},
 		"evicted":       {func(s *Store[string]) { s.Evict("k") }, ""},
-		"flushed":       {func(s *Store[string]) { s.Flush() }, ""},
-		"session ended": {func(s *Store[string]) { s.End() }, ""},
-		"new session":   {func(s *Store[string]) { s.Begin(); s.Prove(mono.Now()) }, ""},
+		"flushed":       {func(s *Store[string]) { s.Flush(0) }, ""},
+		"session ended": {func(s *Store[string]) { s.End(0) }, ""},
+		"new session":   {func(s *Store[string]) { s.Begin(0); s.Prove(0, mono.Now()) }, ""},
 		"no proof":      {func(*Store[string]) { time.Sleep(2 * time.Hour) }, ""},
-		"proven again":  {func(s *Store[string]) { time.Sleep(2 * time.Hour); s.Prove(mono.Now()) }, "v"},
-		"replaced":      {func(s *Store[string]) { s.Put("k", "w", s.Ticket("k"), time.Hour) }, ""},
-		"absent":        {func(s *Store[string]) { s.PutAbsent("k", s.Ticket("k"), 1); time.Sleep(time.Second) }, ""},
+		"proven again":  {func(s *Store[string]) { time.Sleep(2 * time.Hour); s.Prove(0, mono.Now()) }, "v"},
+		"replaced":      {func(s *Store[string]) { s.Put("k", "w", s.Ticket(0, "k"), time.Hour) }, ""},
+		"absent":        {func(s *Store[string]) { s.PutAbsent("k", s.Ticket(0, "k"), 1); time.Sleep(time.Second) }, ""},
 		"closed":        {func(s *Store[string]) { s.Close() }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(t *testing.T, s *Store[string]) {
-				require.True(t, s.Put("k", "v", s.Ticket("k"), time.Minute))
+				require.True(t, s.Put("k", "v", s.Ticket(0, "k"), time.Minute))
 				require.Nil(t, s.Expired("k", 4*time.Hour), "it has not")
 				time.Sleep(time.Minute)
 				require.Nil(t, s.Get("k"))
@@ -125,7 +125,7 @@ func TestExpired(t *testing.T) {
 func TestExpiredReadsTheStateLast(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, s *Store[string]) {
-		require.True(t, s.Put("k", "v", s.Ticket("k"), time.Minute))
+		require.True(t, s.Put("k", "v", s.Ticket(0, "k"), time.Minute))
 		time.Sleep(time.Minute)
 		e := s.Expired("k", time.Hour)
 		require.NotNil(t, e)
@@ -140,7 +140,7 @@ func TestExpiredReadsTheStateLast(t *testing.T) {
 func TestExpiredFor(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, s *Store[string]) {
-		require.True(t, s.Put("k", "v", s.Ticket("k"), time.Minute))
+		require.True(t, s.Put("k", "v", s.Ticket(0, "k"), time.Minute))
 		time.Sleep(2 * time.Minute)
 		require.NotNil(t, s.Expired("k", time.Minute))
 		require.Nil(t, s.Expired("k", time.Minute-1))

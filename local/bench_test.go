@@ -64,16 +64,20 @@ func benchBoth(b *testing.B, get func(key string) bool) {
 func BenchmarkHit(b *testing.B) {
 	value := &benchValue{ID: 1, Name: "n", Body: make([]byte, 64)}
 
-	b.Run("Store", func(b *testing.B) {
-		s, err := New(Options[*benchValue]{Bytes: 64 << 20, MaxStaleness: time.Hour})
-		require.NoError(b, err)
-		defer s.Close()
-		s.Begin()
-		for _, key := range benchOrder() {
-			s.Put(key, value, s.Ticket(key), time.Hour)
-		}
-		benchBoth(b, func(key string) bool { return s.Get(key) != nil })
-	})
+	for name, parts := range map[string]int{"Store": 1, "Store of 64 partitions": 64} {
+		b.Run(name, func(b *testing.B) {
+			s, err := New(Options[*benchValue]{Bytes: 64 << 20, MaxStaleness: time.Hour, Partitions: parts})
+			require.NoError(b, err)
+			defer s.Close()
+			for p := range parts {
+				s.Begin(p)
+			}
+			for _, key := range benchOrder() {
+				s.Put(key, value, s.Ticket(int(s.hash(key)%uint64(parts)), key), time.Hour)
+			}
+			benchBoth(b, func(key string) bool { return s.Get(key) != nil })
+		})
+	}
 	for name, ttl := range map[string]time.Duration{"Ristretto with TTL": time.Hour, "Ristretto without TTL": 0} {
 		b.Run(name, func(b *testing.B) {
 			c, err := ristretto.NewCache(&ristretto.Config[string, *benchValue]{
@@ -97,7 +101,7 @@ func BenchmarkTaggedHit(b *testing.B) {
 			s := newStore(b, time.Hour)
 			keys := benchOrder()[:1<<10]
 			for _, key := range keys {
-				s.Put(key, key, s.Tagged(s.Ticket(key), tags), time.Hour)
+				s.Put(key, key, s.Tagged(s.Ticket(0, key), tags), time.Hour)
 			}
 			b.ReportAllocs()
 			i := 0

@@ -13,7 +13,7 @@ import (
 func TestWhoWaitsForCloseHoldsUpNoPut(t *testing.T) {
 	for name, change := range map[string]func(*Store[string]){
 		"an eviction": func(s *Store[string]) { s.Evict("k") },
-		"another put": func(s *Store[string]) { s.Put("k", "v", s.Ticket("k"), time.Hour) },
+		"another put": func(s *Store[string]) { s.Put("k", "v", s.Ticket(0, "k"), time.Hour) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, time.Hour)

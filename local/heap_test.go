@@ -30,10 +30,10 @@ func TestHeapAgainstBudget(t *testing.T) {
 			s, err := New(Options[[]byte]{Bytes: budget, MaxStaleness: time.Hour})
 			require.NoError(t, err)
 			defer s.Close()
-			s.Begin()
+			s.Begin(0)
 			for i := range 3 * budget / (size + 200) {
 				key := fmt.Sprintf("user:%d", i)
-				s.Put(key, make([]byte, size), s.Ticket(key), time.Hour)
+				s.Put(key, make([]byte, size), s.Ticket(0, key), time.Hour)
 			}
 			used := heap() - before
 			ratio := float64(used) / budget

@@ -11,7 +11,7 @@ import (
 func TestHeld(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	put := func(key string) { require.True(t, s.Put(key, "v", s.Ticket(key), time.Minute)) }
+	put := func(key string) { require.True(t, s.Put(key, "v", s.Ticket(0, key), time.Minute)) }
 	require.Nil(t, s.Held("k", 0))
 	put("k")
 	before := s.Usage()
@@ -26,8 +26,8 @@ func TestHeld(t *testing.T) {
 	require.Nil(t, s.Held("k", 0))
 
 	put("k")
-	for name, end := range map[string]func(){"Begin": s.Begin, "End": s.End, "Flush": s.Flush} {
-		end()
+	for name, end := range map[string]func(int){"Begin": s.Begin, "End": s.End, "Flush": s.Flush} {
+		end(0)
 		require.Nil(t, s.Held("k", time.Hour), name)
 		put("k")
 	}
@@ -39,7 +39,7 @@ func TestHeld(t *testing.T) {
 func TestHeldWithoutAProof(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Second)
-	require.True(t, s.Put("k", "v", s.Ticket("k"), time.Hour))
+	require.True(t, s.Put("k", "v", s.Ticket(0, "k"), time.Hour))
 	now := s.now
 	s.now = func() int64 { return now() + int64(time.Minute) }
 	require.Nil(t, s.Get("k"))
@@ -55,7 +55,7 @@ func TestHeldBesideCloseAndChanges(t *testing.T) {
 	var all sync.WaitGroup
 	for _, do := range []func(){
 		func() { s.Held("k", 0) },
-		func() { s.Put("k", "v", s.Ticket("k"), time.Hour) },
+		func() { s.Put("k", "v", s.Ticket(0, "k"), time.Hour) },
 		func() { s.Evict("k") },
 		func() { s.slots.of(s.hash("k")).entry.Store(nil); s.Get("k") },
 	} {

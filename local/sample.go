@@ -45,7 +45,7 @@ func (s *Store[V]) Held(key string, ago time.Duration) *Entry[V] {
 			return nil
 		}
 	}
-	if s.now()-e.expires > int64(ago) || e.state.Load() == gone || s.current.Load() != e.ticket.session || !e.ticket.tags.stand() {
+	if s.now()-e.expires > int64(ago) || e.state.Load() == gone || !e.ticket.holds() {
 		return nil
 	}
 	return e

@@ -1,21 +1,23 @@
 package local
 
-import (
-	"sync/atomic"
+import "sync/atomic"
 
-	"github.com/tandemcache/tandem/internal/mono"
-)
-
-// session is what entries belong to: the time from one logical flush to the next. It owns the proof of its own time, so
-// that the proof of a later session can never vouch for an entry of an earlier one.
+// session is what entries belong to: the time from one logical flush of a partition to the next. It owns the proof of its own
+// time, so that the proof of a later session, or of another partition's, can never vouch for an entry of this one.
+//
+// An entry points to its session, which knows all that a hit asks: so no hit computes its key's partition.
 type session struct {
 	// proof is the latest time, by mono, of which it is known that every invalidation older than it has been applied.
 	// It only grows. Written by prove, read at every hit.
 	proof atomic.Int64
+	// over says that another session has taken its place, for good. It is what a hit reads instead of comparing with
+	// home.current: it lies beside proof, and saves going to home.
+	over atomic.Bool
+	home *partition
 }
 
-func newSession(proof int64) *session {
-	s := &session{}
+func newSession(home *partition, proof int64) *session {
+	s := &session{home: home}
 	s.proof.Store(proof)
 	return s
 }
@@ -28,31 +30,4 @@ func (s *session) prove(at int64) {
 			return
 		}
 	}
-}
-
-// Begin starts a session: from here on every invalidation is heard. All entries and tickets from before it are void.
-// The new session has no proof yet, so its entries live on their own age until the first [Store.Prove].
-func (s *Store[V]) Begin() { s.replace(func(*session) int64 { return mono.Never }) }
-
-// End ends the session: invalidations may be missed from here on. All entries and tickets from before it are void; what
-// is stored until the next Begin is served for MaxStaleness from its ticket and not longer.
-func (s *Store[V]) End() { s.replace(func(*session) int64 { return mono.Never }) }
-
-// Flush makes all entries and tickets void and leaves the session's proof as it is: what is stored from here on is
-// vouched for as before.
-func (s *Store[V]) Flush() { s.replace(func(old *session) int64 { return old.proof.Load() }) }
-
-// Prove says that every invalidation that was issued before at (by the monotonic clock of internal/mono) has been
-// applied to this store through Evict or Flush.
-func (s *Store[V]) Prove(at int64) { s.current.Load().prove(at) }
-
-// Proof returns the current session's proof, or a time before any other if it has none.
-func (s *Store[V]) Proof() int64 { return s.current.Load().proof.Load() }
-
-// replace swaps the session for a new one. The mutex orders the callers, so that a Flush that copies a proof cannot
-// overwrite the session that a concurrent End has just made unproven.
-func (s *Store[V]) replace(proof func(old *session) int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.current.Store(newSession(proof(s.current.Load())))
 }

@@ -33,7 +33,7 @@ func TestASlotShowsWhatIsPutAndWhatIsFound(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
 	slot := s.slots.of(s.hash("k"))
-	s.Put("k", "v", s.Ticket("k"), time.Hour)
+	s.Put("k", "v", s.Ticket(0, "k"), time.Hour)
 	e := slot.entry.Load()
 	require.Same(t, e, s.Get("k"))
 	slot.entry.Store(nil)
@@ -48,9 +48,9 @@ func TestASlotDoesNotGoBackToAnEarlierEntry(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
 	slot := s.slots.of(s.hash("k"))
-	s.Put("k", "old", s.Ticket("k"), time.Hour)
+	s.Put("k", "old", s.Ticket(0, "k"), time.Hour)
 	old := slot.entry.Load()
-	s.Put("k", "new", s.Ticket("k"), time.Hour)
+	s.Put("k", "new", s.Ticket(0, "k"), time.Hour)
 	require.Equal(t, gone, old.state.Load())
 	s.show(slot, old)
 	require.Equal(t, "new", value(s.Get("k")))
@@ -63,10 +63,10 @@ func TestASlotForgetsWhatRistrettoHasNoRoomFor(t *testing.T) {
 	s, err := New(Options[[]byte]{Bytes: MinBytes, MaxStaleness: time.Hour})
 	require.NoError(t, err)
 	defer s.Close()
-	s.Begin()
+	s.Begin(0)
 	for i := range 5000 {
 		key := fmt.Sprint("k", i)
-		s.Put(key, make([]byte, 1000), s.Ticket(key), time.Hour)
+		s.Put(key, make([]byte, 1000), s.Ticket(0, key), time.Hour)
 		s.Get(fmt.Sprint("k", i/2))
 	}
 	require.Positive(t, requireSlots(t, s))
@@ -87,7 +87,7 @@ func TestASlotIsSharedInTurn(t *testing.T) {
 		}
 	}
 	for _, key := range []string{"0", other} {
-		s.Put(key, key, s.Ticket(key), time.Hour)
+		s.Put(key, key, s.Ticket(0, key), time.Hour)
 	}
 	for range 3 {
 		require.Equal(t, "0", value(s.Get("0")))
@@ -104,7 +104,7 @@ func TestOtherKeysOutliveAStormOfEvictions(t *testing.T) {
 	s := newStore(t, time.Hour)
 	for i := range 1000 {
 		key := fmt.Sprint("stays", i)
-		s.Put(key, key, s.Ticket(key), time.Hour)
+		s.Put(key, key, s.Ticket(0, key), time.Hour)
 	}
 	for i := range 20 * len(s.slots.all) {
 		s.Evict(fmt.Sprint("goes", i))
@@ -122,7 +122,7 @@ func TestRistrettoSaysWhatItGivesUp(t *testing.T) {
 	s, err := New(Options[int]{Bytes: MinBytes, MaxStaleness: time.Hour, Cost: func(int) int64 { return 4096 }}) // not all have room
 	require.NoError(t, err)
 	defer s.Close()
-	s.Begin()
+	s.Begin(0)
 	const writers, each = 4, 5000
 	all := make([][]*Entry[int], writers)
 	var wg sync.WaitGroup
@@ -131,7 +131,7 @@ func TestRistrettoSaysWhatItGivesUp(t *testing.T) {
 			for i := range each {
 				key := fmt.Sprint(rand.IntN(300))
 				e := &Entry[int]{Value: i}
-				if s.put(key, e, s.Ticket(key), time.Hour) {
+				if s.put(key, e, s.Ticket(0, key), time.Hour) {
 					all[w] = append(all[w], e)
 				}
 				if i%3 == 0 {
@@ -163,7 +163,7 @@ func TestASlotUnderLoad(t *testing.T) {
 	s, err := New(Options[int64]{Bytes: MinBytes, MaxStaleness: time.Hour})
 	require.NoError(t, err)
 	defer s.Close()
-	s.Begin()
+	s.Begin(0)
 	const keys = 32
 	var wg sync.WaitGroup
 	var went [keys]atomic.Int64
@@ -174,7 +174,7 @@ func TestASlotUnderLoad(t *testing.T) {
 				key := fmt.Sprint(k)
 				switch {
 				case g == 0 && i%2 == 0:
-					s.Put(key, went[k].Add(1), s.Ticket(key), time.Hour)
+					s.Put(key, went[k].Add(1), s.Ticket(0, key), time.Hour)
 				case g == 1 && i%8 == 0:
 					s.Evict(key)
 				case g == 2:
@@ -226,7 +226,7 @@ func TestRistrettoIsToldOfHits(t *testing.T) {
 		}
 		return n
 	}
-	s.Put("k", "v", s.Ticket("k"), time.Hour)
+	s.Put("k", "v", s.Ticket(0, "k"), time.Hour)
 	before := told()
 	for range 2 * saturated {
 		require.NotNil(t, s.Get("k"))
@@ -257,7 +257,7 @@ func hitRatios(t *testing.T) (ours, theirs float64) {
 	s, err := New(Options[[]byte]{Bytes: MinBytes, MaxStaleness: time.Hour})
 	require.NoError(t, err)
 	defer s.Close()
-	s.Begin()
+	s.Begin(0)
 	plan := planFor(MinBytes)
 	bare, err := ristretto.NewCache(&ristretto.Config[uint64, []byte]{
 		NumCounters: plan.counters, MaxCost: MinBytes - plan.fixed(s.slots.bytes()), BufferItems: 64, IgnoreInternalCost: true,
@@ -276,7 +276,7 @@ func hitRatios(t *testing.T) (ours, theirs float64) {
 		if s.Get(key) != nil {
 			ours++
 		} else {
-			s.Put(key, make([]byte, size), s.Ticket(key), time.Hour)
+			s.Put(key, make([]byte, size), s.Ticket(0, key), time.Hour)
 		}
 		if _, ok := bare.Get(id); ok {
 			theirs++
@@ -292,7 +292,7 @@ func hitRatios(t *testing.T) (ours, theirs float64) {
 func TestAnEvictionOfWhatRistrettoHasGivenUp(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	require.True(t, s.Put("k", "old", s.Ticket("k"), time.Hour))
+	require.True(t, s.Put("k", "old", s.Ticket(0, "k"), time.Hour))
 	slot := s.slots.of(s.hash("k"))
 	e := slot.entry.Load()
 	require.NotNil(t, e)
@@ -310,7 +310,7 @@ func TestChangesOfOneKeyComeOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Store[string]){
 		"a search":    func(s *Store[string]) { s.Get("other") },
-		"a put":       func(s *Store[string]) { s.Put("other", "v", s.Ticket("other"), time.Hour) },
+		"a put":       func(s *Store[string]) { s.Put("other", "v", s.Ticket(0, "other"), time.Hour) },
 		"an eviction": func(s *Store[string]) { s.Evict("other") },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,6 +27,9 @@ type Options[V any] struct {
 	Bytes int64
 	// MaxStaleness is how long an entry may be served past the later of its ticket and its session's proof. Required.
 	MaxStaleness time.Duration
+	// Partitions is how many parts the keys are in, each with a session of its own, 1 to 1024. Zero means 1. They are
+	// numbered from 0.
+	Partitions int
 	// Cost returns the bytes of heap that a value keeps alive beside its own fields. Nil estimates it by reflection. It
 	// is called once for each Put, on the caller's goroutine; a negative result counts as zero.
 	Cost func(V) int64
@@ -39,14 +42,12 @@ type Store[V any] struct {
 	entries      int64 // that there is about room for
 	seed         maphash.Seed
 	maxStaleness int64 // nanoseconds
-	current      atomic.Pointer[session]
+	partitions   []partition
 	now          func() int64 // mono.Now; a test stops a reader in it, between two readings whose order matters
 	uses         uses
 
 	limit int64 // bytes
 	cost  coster[V]
-
-	mu sync.Mutex // orders replacements of current
 
 	// changes has a key's puts, evictions and searches one after the other, by the key's hash; see change.
 	changes [1 << 8]sync.Mutex
@@ -95,13 +96,16 @@ const (
 	gone                  // it was evicted, or Ristretto does not hold it any more
 )
 
-// New returns an empty store with no session: until [Store.Begin], entries live for MaxStaleness.
+// New returns an empty store with no session: until [Store.Begin], entries of a partition live for MaxStaleness.
 func New[V any](opts Options[V]) (*Store[V], error) {
 	if opts.Bytes < MinBytes {
 		return nil, fmt.Errorf("%w: Bytes is %d, must be at least %d", ErrInvalidOptions, opts.Bytes, MinBytes)
 	}
 	if opts.MaxStaleness <= 0 {
 		return nil, fmt.Errorf("%w: MaxStaleness is %v, must be positive", ErrInvalidOptions, opts.MaxStaleness)
+	}
+	if opts.Partitions < 0 || opts.Partitions > maxPartitions {
+		return nil, fmt.Errorf("%w: Partitions is %d, must be 1 to %d", ErrInvalidOptions, opts.Partitions, maxPartitions)
 	}
 	plan := planFor(opts.Bytes)
 	s := &Store[V]{
@@ -110,14 +114,14 @@ func New[V any](opts Options[V]) (*Store[V], error) {
 		uses:         uses{length: uint64(plan.counters)},
 		seed:         maphash.MakeSeed(),
 		maxStaleness: int64(opts.MaxStaleness),
+		partitions:   newPartitions(max(opts.Partitions, 1)),
 		limit:        opts.Bytes,
 		now:          mono.Now,
 		cost:         coster[V]{user: opts.Cost},
 	}
-	s.current.Store(newSession(mono.Never))
 	items, err := ristretto.NewCache(&ristretto.Config[uint64, *Entry[V]]{
 		NumCounters:        plan.counters,
-		MaxCost:            opts.Bytes - plan.fixed(s.slots.bytes()),
+		MaxCost:            opts.Bytes - plan.fixed(s.slots.bytes()) - partitionBytes(len(s.partitions)),
 		BufferItems:        64,
 		IgnoreInternalCost: true, // ours counts what Ristretto keeps for an item, measured
 		OnExit:             s.drop,
@@ -174,7 +178,7 @@ func (s *Store[V]) servable(e *Entry[V]) (now int64, ok bool) {
 	proof := e.ticket.session.proof.Load()
 	now = s.now()
 	return now, now-max(e.ticket.at, proof) <= s.maxStaleness && now < e.expires &&
-		e.state.Load() == live && s.current.Load() == e.ticket.session && e.ticket.tags.stand()
+		e.state.Load() == live && e.ticket.holds()
 }
 
 // find asks Ristretto, and shows what it holds in the slot.
@@ -356,6 +360,8 @@ func (s *Store[V]) Close() {
 		return
 	}
 	s.closed = true
-	s.End() // of what the slots show, until Ristretto has dropped it
+	for i := range s.partitions {
+		s.End(i) // of what the slots show, until Ristretto has dropped it
+	}
 	s.items.Close()
 }

@@ -23,8 +23,8 @@ func newStore(t testing.TB, bound time.Duration) *Store[string] {
 	s, err := New(Options[string]{Bytes: 4 << 20, MaxStaleness: bound})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	s.Begin()
-	s.Prove(mono.Now())
+	s.Begin(0)
+	s.Prove(0, mono.Now())
 	return s
 }
 
@@ -47,7 +47,7 @@ func TestPutIsVisibleAtOnce(t *testing.T) {
 	s := newStore(t, time.Hour)
 	for i := range 10_000 {
 		key := fmt.Sprint(i)
-		require.True(t, s.Put(key, key, s.Ticket(key), time.Hour))
+		require.True(t, s.Put(key, key, s.Ticket(0, key), time.Hour))
 		require.Equal(t, key, value(s.Get(key)))
 	}
 	u := s.Usage()
@@ -60,7 +60,7 @@ func TestPutIsVisibleAtOnce(t *testing.T) {
 func TestAbsentIsAnAnswer(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	require.True(t, s.PutAbsent("k", s.Ticket("k"), time.Hour))
+	require.True(t, s.PutAbsent("k", s.Ticket(0, "k"), time.Hour))
 	e := s.Get("k")
 	require.NotNil(t, e)
 	require.True(t, e.Absent)
@@ -71,12 +71,12 @@ func TestAbsentIsAnAnswer(t *testing.T) {
 func TestEvictedBetweenTwoBufferedSets(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	ticket := s.Ticket("k")
+	ticket := s.Ticket(0, "k")
 	e := entryOf(s, "old", ticket)
 	e.state.Store(pending)
 	require.True(t, s.items.Set(e.hash, e, 1)) // as put does, without its check and its wait
 	s.Evict("k")
-	s.Put("k", "new", s.Ticket("k"), time.Hour)
+	s.Put("k", "new", s.Ticket(0, "k"), time.Hour)
 	s.items.Wait()
 	s.enliven(e, ticket.version)
 	require.NotEqual(t, "old", value(s.Get("k")))
@@ -87,7 +87,7 @@ func TestNobodyIsServedAnEntryBeforeItsTicketIsComparedAgain(t *testing.T) {
 	t.Parallel()
 	for _, evicted := range []string{"not", "before", "after"} {
 		s := newStore(t, time.Hour)
-		ticket := s.Ticket("k")
+		ticket := s.Ticket(0, "k")
 		e := entryOf(s, "v", ticket)
 		e.state.Store(pending)
 		if evicted == "before" {
@@ -115,19 +115,19 @@ func TestATicketFromBeforeAnEvictionStoresNothing(t *testing.T) {
 	t.Parallel()
 	for name, void := range map[string]func(*Store[string]){
 		"evict": func(s *Store[string]) { s.Evict("k") },
-		"flush": func(s *Store[string]) { s.Flush() },
-		"begin": func(s *Store[string]) { s.Begin() },
-		"end":   func(s *Store[string]) { s.End() },
+		"flush": func(s *Store[string]) { s.Flush(0) },
+		"begin": func(s *Store[string]) { s.Begin(0) },
+		"end":   func(s *Store[string]) { s.End(0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStore(t, time.Hour)
-			ticket := s.Ticket("k")
+			ticket := s.Ticket(0, "k")
 			void(s)
 			require.False(t, s.Put("k", "old", ticket, time.Hour))
 			require.Nil(t, s.Get("k"))
 
-			require.True(t, s.Put("k", "new", s.Ticket("k"), time.Hour))
+			require.True(t, s.Put("k", "new", s.Ticket(0, "k"), time.Hour))
 			require.Equal(t, "new", value(s.Get("k")))
 			void(s)
 			require.Nil(t, s.Get("k"))
@@ -141,7 +141,7 @@ func TestATicketFromBeforeAnEvictionStoresNothing(t *testing.T) {
 func TestAnEvictionDuringPutIsSeenByTheHit(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	ticket := s.Ticket("k")
+	ticket := s.Ticket(0, "k")
 	s.cost.user = func(string) int64 { s.Evict("k"); return 1 } // runs between the two
 	s.Put("k", "old", ticket, time.Hour)
 	require.Nil(t, s.Get("k"))
@@ -152,21 +152,21 @@ func TestTheAgeRule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore(t, 2*time.Second)
 		defer s.Close()
-		require.True(t, s.Put("k", "v", s.Ticket("k"), time.Hour))
+		require.True(t, s.Put("k", "v", s.Ticket(0, "k"), time.Hour))
 
 		time.Sleep(2 * time.Second)
 		require.Equal(t, "v", value(s.Get("k")), "at the bound")
 		time.Sleep(time.Nanosecond)
 		require.Nil(t, s.Get("k"), "past the bound without proof")
 
-		s.Prove(mono.Now() - int64(time.Second))
+		s.Prove(0, mono.Now()-int64(time.Second))
 		require.Equal(t, "v", value(s.Get("k")), "a proof vouches for it again")
 		time.Sleep(time.Second)
 		require.Equal(t, "v", value(s.Get("k")))
 		time.Sleep(time.Nanosecond)
 		require.Nil(t, s.Get("k"))
 
-		s.Prove(mono.Now() - int64(time.Hour))
+		s.Prove(0, mono.Now()-int64(time.Hour))
 		require.Nil(t, s.Get("k"), "a late proof of an earlier time changes nothing")
 	})
 }
@@ -176,8 +176,8 @@ func TestWithoutASessionAgeCountsFromTheTicket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore(t, 2*time.Second)
 		defer s.Close()
-		s.End()
-		ticket := s.Ticket("k")
+		s.End(0)
+		ticket := s.Ticket(0, "k")
 		time.Sleep(1500 * time.Millisecond) // the load
 		require.True(t, s.Put("k", "v", ticket, time.Hour))
 		time.Sleep(500 * time.Millisecond)
@@ -186,7 +186,7 @@ func TestWithoutASessionAgeCountsFromTheTicket(t *testing.T) {
 		require.Nil(t, s.Get("k"), "it was read more than the bound ago, though stored later")
 		require.False(t, s.Live(ticket))
 		require.False(t, s.Put("k", "v", ticket, time.Hour), "a load slower than the bound")
-		require.False(t, s.Live(s.Ticket("k").NotAfter(ticket.At())), "as old as what it rests on")
+		require.False(t, s.Live(s.Ticket(0, "k").NotAfter(ticket.At())), "as old as what it rests on")
 	})
 }
 
@@ -194,10 +194,10 @@ func TestWithoutASessionAgeCountsFromTheTicket(t *testing.T) {
 func TestAProofDoesNotReachBackAcrossSessions(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	require.True(t, s.Put("k", "v", s.Ticket("k"), time.Hour))
-	s.End()
-	s.Begin()
-	s.Prove(mono.Now())
+	require.True(t, s.Put("k", "v", s.Ticket(0, "k"), time.Hour))
+	s.End(0)
+	s.Begin(0)
+	s.Prove(0, mono.Now())
 	require.Nil(t, s.Get("k"))
 }
 
@@ -207,15 +207,15 @@ func TestTheOrderOfAHit(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Second)
 	stale := mono.Now() - int64(2*time.Second) // the last proof is over the bound
-	s.replace(func(*session) int64 { return stale })
-	ticket := s.Ticket("k").NotAfter(stale)
+	s.partitions[0].replace(func(*session) int64 { return stale })
+	ticket := s.Ticket(0, "k").NotAfter(stale)
 	e := entryOf(s, "old", ticket)
 	s.items.Set(s.hash("k"), e, 1)
 	s.items.Wait()
 
 	s.now = func() int64 {
 		s.Evict("k")
-		s.Prove(mono.Now())
+		s.Prove(0, mono.Now())
 		return mono.Now()
 	}
 	require.Nil(t, s.Get("k"))
@@ -226,9 +226,9 @@ func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore(t, time.Hour)
 		defer s.Close()
-		require.True(t, s.Put("k", "v", s.Ticket("k"), time.Minute))
-		require.False(t, s.Put("never", "v", s.Ticket("never"), 0))
-		require.True(t, s.Put("long", "v", s.Ticket("long"), math.MaxInt64))
+		require.True(t, s.Put("k", "v", s.Ticket(0, "k"), time.Minute))
+		require.False(t, s.Put("never", "v", s.Ticket(0, "never"), 0))
+		require.True(t, s.Put("long", "v", s.Ticket(0, "long"), math.MaxInt64))
 		time.Sleep(time.Minute - 1)
 		require.Equal(t, "v", value(s.Get("k")))
 		time.Sleep(1)
@@ -240,7 +240,7 @@ func TestExpiry(t *testing.T) {
 func TestTwoKeysOfOneHashAreMissesToEachOther(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	e := entryOf(s, "of another key", s.Ticket("k"))
+	e := entryOf(s, "of another key", s.Ticket(0, "k"))
 	e.key = "other"
 	s.items.Set(s.hash("k"), e, 1)
 	s.items.Wait()
@@ -250,9 +250,9 @@ func TestTwoKeysOfOneHashAreMissesToEachOther(t *testing.T) {
 func TestEvictFreesMemory(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, time.Hour)
-	s.Put("k", "v", s.Ticket("k"), time.Hour)
+	s.Put("k", "v", s.Ticket(0, "k"), time.Hour)
 	empty := s.Usage().Bytes
-	s.Put("big", string(make([]byte, 1<<20)), s.Ticket("big"), time.Hour)
+	s.Put("big", string(make([]byte, 1<<20)), s.Ticket(0, "big"), time.Hour)
 	require.Greater(t, s.Usage().Bytes, empty+1<<20)
 	s.Evict("big")
 	s.items.Wait()
@@ -266,7 +266,7 @@ func TestNoStaleHitUnderLoad(t *testing.T) {
 	s, err := New(Options[int64]{Bytes: 4 << 20, MaxStaleness: time.Hour})
 	require.NoError(t, err)
 	defer s.Close()
-	s.Begin()
+	s.Begin(0)
 	const keys = 64
 	var source, finished [keys]atomic.Int64
 	var stale atomic.Int64
@@ -291,7 +291,7 @@ func TestNoStaleHitUnderLoad(t *testing.T) {
 					}
 					continue
 				}
-				ticket := s.Ticket(key)
+				ticket := s.Ticket(0, key)
 				s.Put(key, source[k].Load(), ticket, time.Hour)
 			}
 		})
@@ -322,7 +322,7 @@ func TestCloseUnderLoad(t *testing.T) {
 	for range 50 {
 		s, err := New(Options[string]{Bytes: 4 << 20, MaxStaleness: time.Hour})
 		require.NoError(t, err)
-		s.Begin()
+		s.Begin(0)
 		var wg sync.WaitGroup
 		start := make(chan struct{})
 		for g := range 8 {
@@ -330,7 +330,7 @@ func TestCloseUnderLoad(t *testing.T) {
 				<-start
 				for i := range 300 {
 					key := fmt.Sprint(g, i%50)
-					s.Put(key, "v", s.Ticket(key), time.Hour)
+					s.Put(key, "v", s.Ticket(0, key), time.Hour)
 					s.Get(key)
 					if i%7 == 0 {
 						s.Evict(key)
@@ -343,9 +343,9 @@ func TestCloseUnderLoad(t *testing.T) {
 		close(start)
 		wg.Wait()
 		require.Nil(t, s.Get("k"))
-		require.False(t, s.Put("k", "v", s.Ticket("k"), time.Hour))
+		require.False(t, s.Put("k", "v", s.Ticket(0, "k"), time.Hour))
 		s.Evict("k")
-		s.Flush()
+		s.Flush(0)
 		require.Zero(t, s.Usage().Bytes)
 	}
 }
@@ -362,7 +362,7 @@ func TestOptionErrors(t *testing.T) {
 
 func TestAHitDoesNotAllocate(t *testing.T) {
 	s := newStore(t, time.Hour)
-	s.Put("key", "v", s.Ticket("key"), time.Hour)
+	s.Put("key", "v", s.Ticket(0, "key"), time.Hour)
 	require.Zero(t, testing.AllocsPerRun(1000, func() {
 		if s.Get("key") == nil {
 			t.Fatal("miss")

@@ -16,18 +16,25 @@ const (
 // Which tags a value has is known only when it has been read. So a ticket notes how many evictions of tags there have been,
 // and an entry may be served while each of its tags was last evicted no later than that. Tags hash to slots; those that share
 // one are evicted together.
+//
+// A tag is evicted in one partition at a time: that it is everywhere is heard once in each, not at once. Slots for each tag
+// and partition would be used up as many times faster, and it is by slots that evictions void entries of other tags. So the
+// partitions share the slots, and each has the number of its own last eviction beside them: an entry is void if both are later
+// than its ticket. They are if one of its tags was evicted in its partition. Else they are only if a tag of it was evicted in
+// another partition since, and another tag in its own: what was read while a tag's eviction went through the partitions may
+// be read once more.
 type tags struct {
-	mu  sync.Mutex // orders evictions, and the making of all
-	seq atomic.Uint64
+	mu  sync.Mutex    // orders evictions, and the making of all
+	seq atomic.Uint64 // of all partitions
 	// all has the number of the last eviction of each slot. It is made when the first entry with tags comes: most caches have
 	// none. What is not known of the time before counts as evicted then.
 	all atomic.Pointer[[]atomic.Uint64]
 }
 
-// evict makes every ticket taken until now void for values with a tag of one of these hashes.
+// evict makes every ticket of the partition taken until now void for values with a tag of one of these hashes.
 //
 // The slots come first, the number second: a ticket with this number was taken when all of them were evicted.
-func (t *tags) evict(hashes []uint64) {
+func (t *tags) evict(in *partition, hashes []uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.seq.Load() + 1
@@ -36,8 +43,12 @@ func (t *tags) evict(hashes []uint64) {
 			slotOf(*all, h).Store(n)
 		}
 	}
+	in.tagsEvicted.Store(n)
 	t.seq.Store(n)
 }
+
+// tagsStand reports whether no tag of the partition was evicted since a ticket with this number was taken.
+func (p *partition) tagsStand(seq uint64) bool { return p.tagsEvicted.Load() <= seq }
 
 // slots returns the tags' slots, about one for each of n entries.
 func (t *tags) slots(n int64) []atomic.Uint64 {
@@ -65,21 +76,18 @@ type tagged struct {
 	slots []*atomic.Uint64
 }
 
-// stand reports whether no tag was evicted since the ticket was taken; nil means that there is none.
-func (t *tagged) stand() bool {
-	if t == nil {
-		return true
-	}
+// stand reports whether none of the tags was evicted in a partition since the ticket was taken.
+func (t *tagged) stand(in *partition) bool {
 	for _, slot := range t.slots {
 		if slot.Load() > t.seq {
-			return false
+			return in.tagsStand(t.seq)
 		}
 	}
 	return true
 }
 
-// Tagged returns t for a value that has these tags: what is stored under it is served until one of them is evicted, and not at
-// all if that has happened since t was taken.
+// Tagged returns t for a value that has these tags: what is stored under it is served until one of them is evicted in the
+// ticket's partition, and not at all if that has happened since t was taken.
 func (s *Store[V]) Tagged(t Ticket, tags []string) Ticket {
 	t.tags = nil
 	if len(tags) == 0 {
@@ -93,12 +101,12 @@ func (s *Store[V]) Tagged(t Ticket, tags []string) Ticket {
 	return t
 }
 
-// EvictTags drops the entries that have one of these tags, however many they are, and makes every ticket taken until now void
-// for values with one.
-func (s *Store[V]) EvictTags(tags ...string) {
+// EvictTags drops the entries of a partition that have one of these tags, however many they are, and makes every ticket of the
+// partition taken until now void for values with one.
+func (s *Store[V]) EvictTags(partition int, tags ...string) {
 	hashes := make([]uint64, len(tags))
 	for i, tag := range tags {
 		hashes[i] = maphash.String(s.seed, tag)
 	}
-	s.tags.evict(hashes)
+	s.tags.evict(&s.partitions[partition], hashes)
 }

@@ -20,7 +20,7 @@ func taggedStore(t testing.TB) *Store[string] {
 		s := newStore(t, time.Hour)
 		different := map[*atomic.Uint64]bool{}
 		for _, tag := range []string{"red", "green", "blue"} {
-			for _, slot := range s.Tagged(s.Ticket("k"), []string{tag}).tags.slots {
+			for _, slot := range s.Tagged(s.Ticket(0, "k"), []string{tag}).tags.slots {
 				different[slot] = true
 			}
 		}
@@ -38,7 +38,7 @@ func TestEvictTagsDropsWhatHasOne(t *testing.T) {
 	}
 	fill := func() {
 		for key, tags := range entries {
-			require.True(t, s.Put(key, key, s.Tagged(s.Ticket(key), tags), time.Hour))
+			require.True(t, s.Put(key, key, s.Tagged(s.Ticket(0, key), tags), time.Hour))
 		}
 	}
 	left := func() (keys []string) {
@@ -51,12 +51,12 @@ func TestEvictTagsDropsWhatHasOne(t *testing.T) {
 	}
 	fill()
 	require.Len(t, left(), 5)
-	s.EvictTags("red")
+	s.EvictTags(0, "red")
 	require.ElementsMatch(t, []string{"g", "none"}, left())
 	fill()
-	s.EvictTags("blue", "another")
+	s.EvictTags(0, "blue", "another")
 	require.ElementsMatch(t, []string{"r", "g", "rg", "none"}, left())
-	s.EvictTags("green", "red")
+	s.EvictTags(0, "green", "red")
 	require.ElementsMatch(t, []string{"none"}, left())
 }
 
@@ -68,17 +68,17 @@ func TestATicketFromBeforeATagWasEvicted(t *testing.T) {
 		if !first {
 			s = newStore(t, time.Hour)
 		}
-		old := s.Ticket("k")
+		old := s.Ticket(0, "k")
 		require.True(t, s.Live(old))
 		require.True(t, s.Good("k", old))
-		s.EvictTags("red")
+		s.EvictTags(0, "red")
 		require.False(t, s.Live(old), "which tags its value has is not known")
 		require.False(t, s.Good("k", old))
 		require.False(t, s.Put("k", "old", s.Tagged(old, []string{"green", "red"}), time.Hour))
 		require.Nil(t, s.Get("k"))
 		require.True(t, s.Put("k", "old", old, time.Hour), "it has no tags")
 		require.NotNil(t, s.Get("k"))
-		young := s.Ticket("k")
+		young := s.Ticket(0, "k")
 		require.True(t, s.Live(young))
 		require.True(t, s.Put("k", "young", s.Tagged(young, []string{"green", "red"}), time.Hour))
 		require.Equal(t, "young", value(s.Get("k")))
@@ -89,12 +89,12 @@ func TestATicketFromBeforeATagWasEvicted(t *testing.T) {
 func TestTheOrderOfAHitWithTags(t *testing.T) {
 	t.Parallel()
 	s := taggedStore(t)
-	require.True(t, s.Put("k", "v", s.Tagged(s.Ticket("k"), []string{"red"}), time.Hour))
+	require.True(t, s.Put("k", "v", s.Tagged(s.Ticket(0, "k"), []string{"red"}), time.Hour))
 	require.NotNil(t, s.Get("k"))
 	now := s.now
 	s.now = func() int64 {
-		s.EvictTags("red")
-		s.Prove(mono.Now())
+		s.EvictTags(0, "red")
+		s.Prove(0, mono.Now())
 		return now()
 	}
 	require.Nil(t, s.Get("k"))
@@ -127,7 +127,7 @@ func TestTagsBesideEvictions(t *testing.T) {
 					}
 					continue
 				}
-				ticket := s.Ticket(key)
+				ticket := s.Ticket(0, key)
 				read := fmt.Sprint(source[tag].Load())
 				s.Put(key, read, s.Tagged(ticket, []string{fmt.Sprint("tag ", tag)}), time.Hour)
 			}
@@ -137,7 +137,7 @@ func TestTagsBesideEvictions(t *testing.T) {
 		tag := rand.IntN(tags)
 		n := source[tag].Load() + 1
 		source[tag].Store(n)
-		s.EvictTags(fmt.Sprint("tag ", tag))
+		s.EvictTags(0, fmt.Sprint("tag ", tag))
 		evicted[tag].Store(n)
 	}
 	close(stop)
@@ -151,7 +151,7 @@ func TestTagsBesideEvictions(t *testing.T) {
 
 func TestAHitWithTagsDoesNotAllocate(t *testing.T) {
 	s := taggedStore(t)
-	require.True(t, s.Put("k", "v", s.Tagged(s.Ticket("k"), []string{"red", "green"}), time.Hour))
+	require.True(t, s.Put("k", "v", s.Tagged(s.Ticket(0, "k"), []string{"red", "green"}), time.Hour))
 	require.Zero(t, testing.AllocsPerRun(100, func() { s.Get("k") }))
 }
 
@@ -159,12 +159,12 @@ func TestAHitWithTagsDoesNotAllocate(t *testing.T) {
 func TestStandsWithTags(t *testing.T) {
 	t.Parallel()
 	s := taggedStore(t)
-	require.True(t, s.Put("k", "v", s.Tagged(s.Ticket("k"), []string{"green", "red"}), time.Hour))
+	require.True(t, s.Put("k", "v", s.Tagged(s.Ticket(0, "k"), []string{"green", "red"}), time.Hour))
 	e := s.Get("k")
 	require.NotNil(t, e)
-	s.EvictTags("blue")
+	s.EvictTags(0, "blue")
 	require.True(t, s.Stands(e))
-	s.EvictTags("red")
+	s.EvictTags(0, "red")
 	require.False(t, s.Stands(e))
 }
 
@@ -172,6 +172,6 @@ func TestTagsOfOneEntryAreCounted(t *testing.T) {
 	t.Parallel()
 	s := taggedStore(t)
 	plain := s.cost.of(&Entry[string]{key: "k"})
-	marked := s.cost.of(&Entry[string]{key: "k", ticket: s.Tagged(s.Ticket("k"), []string{"green", "red"}).stamp})
+	marked := s.cost.of(&Entry[string]{key: "k", ticket: s.Tagged(s.Ticket(0, "k"), []string{"green", "red"}).stamp})
 	require.Greater(t, marked, plain+2*8)
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/tandemcache/tandem/internal/mono"
 )
 
-// Ticket is the right to store what is read after it was taken. It stays good until the key is evicted, the store is
+// Ticket is the right to store what is read after it was taken. It stays good until the key is evicted, the key's partition is
 // flushed, or its session ends. The zero Ticket is never good.
 type Ticket struct {
 	stamp
@@ -24,31 +24,32 @@ type stamp struct {
 // At returns when the ticket was taken, by the clock of internal/mono.
 func (t Ticket) At() int64 { return t.at }
 
-// Ticket returns a ticket for key. Take it before reading the value from L2 or from the source: it is the reading, not
+// Ticket returns a ticket for key, which is in the partition that the caller says: a key is always in the same one, or what its
+// partition hears does not reach its entry. Take it before reading the value from L2 or from the source: it is the reading, not
 // the storing, that an invalidation must be later than.
-func (s *Store[V]) Ticket(key string) Ticket {
-	t := Ticket{stamp: stamp{at: mono.Now(), session: s.current.Load()}}
+func (s *Store[V]) Ticket(partition int, key string) Ticket {
+	t := Ticket{stamp: stamp{at: mono.Now(), session: s.partitions[partition].current.Load()}}
 	t.seq = s.tags.seq.Load()
 	t.version = s.slots.of(s.hash(key)).version.Load()
 	return t
 }
 
 // Good reports whether what was read under t may be served to a reader that starts now: the key was not evicted since, nor
-// any tag, whichever the value has, the session is the current one, and either the ticket or the session's proof is at most
-// MaxStaleness old.
+// any tag of its partition, whichever the value has, the session is the current one, and either the ticket or the session's
+// proof is at most MaxStaleness old.
 func (s *Store[V]) Good(key string, t Ticket) bool {
-	return s.storable(key, t) && s.tags.seq.Load() == t.seq
+	return s.storable(key, t) && t.session.home.tagsStand(t.seq)
 }
 
 // storable is Good for a ticket that knows its value's tags.
 func (s *Store[V]) storable(key string, t Ticket) bool {
-	return t.session != nil && s.fresh(t.stamp) && s.unmoved(s.slots.of(s.hash(key)), t) && t.tags.stand()
+	return t.session != nil && s.fresh(t.stamp) && s.slots.of(s.hash(key)).version.Load() == t.version && t.holds()
 }
 
 // Live is Good for a ticket whose key's evictions the caller follows itself: it compares tags, session and age alone, so that
 // evictions of other keys of the same slot do not count.
 func (s *Store[V]) Live(t Ticket) bool {
-	return t.session != nil && s.fresh(t.stamp) && s.tags.seq.Load() == t.seq && s.current.Load() == t.session
+	return t.session != nil && s.fresh(t.stamp) && t.session.home.tagsStand(t.seq) && !t.session.over.Load()
 }
 
 // fresh is the age half of the rule. The order of its three readings, and that state and session come after it, is what makes
@@ -68,9 +69,10 @@ func (s *Store[V]) fresh(t stamp) bool {
 	return now-max(t.at, proof) <= s.maxStaleness
 }
 
-// unmoved is the other half, for what is not stored yet.
-func (s *Store[V]) unmoved(slot *slot[V], t Ticket) bool {
-	return slot.version.Load() == t.version && s.current.Load() == t.session
+// holds is the other half, but for evictions of the key: the session is the current one of its partition, and no tag was
+// evicted since.
+func (t *stamp) holds() bool {
+	return !t.session.over.Load() && (t.tags == nil || t.tags.stand(t.session.home))
 }
 
 func (s *Store[V]) hash(key string) uint64 { return maphash.String(s.seed, key) }

@@ -65,13 +65,14 @@ func (b *Bus) beat(wait time.Duration) error {
 // fullBeat sends a heartbeat by beat.lua, which finds out everything.
 func (b *Bus) fullBeat(ctx context.Context, members []*member, token string, since int64) (beatReply, error) {
 	b.steady.forget()
-	keys := registriesOf(members)
+	registries := registriesOf(members)
 	word := newID(8)
-	raw, err := beatScript.Run(ctx, b.client, b.beatKeys(members, keys), b.beatArgs(members, keys, token, word, since)...).Slice()
+	call := b.full(&b.history, members, registries, token, word, since)
+	raw, err := b.scripts.beat.Run(ctx, b.client, call.Keys, call.Args...).Slice()
 	if err != nil {
 		return beatReply{}, err
 	}
-	reply, err := parseBeat(raw, len(members), keys)
+	reply, err := parseBeat(raw, len(members), registries)
 	reply.word = word
 	if err == nil {
 		b.steady.learn(members, reply.stored)
@@ -82,6 +83,11 @@ func (b *Bus) fullBeat(ctx context.Context, members []*member, token string, sin
 func (b *Bus) tell(members []*member, report BeatReport, versions []version) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	tellEach(members, report, versions)
+}
+
+// tellEach reports to the members that have not left, each with its version. The bus' lock is held.
+func tellEach(members []*member, report BeatReport, versions []version) {
 	for i, m := range members {
 		if m.left {
 			continue
@@ -92,38 +98,6 @@ func (b *Bus) tell(members []*member, report BeatReport, versions []version) {
 		}
 		m.Handler.Beat(r)
 	}
-}
-
-func (b *Bus) beatKeys(members []*member, registries []string) []string {
-	keys := make([]string, 1, 1+len(members)+len(registries))
-	keys[0] = b.probe
-	for _, m := range members {
-		keys = append(keys, m.VersionKey)
-	}
-	return append(keys, registries...)
-}
-
-func (b *Bus) beatArgs(members []*member, registries []string, token, word string, since int64) []any {
-	ttl := time.Duration(0)
-	for _, m := range members {
-		ttl = max(ttl, m.VersionTTL)
-	}
-	args := make([]any, 0, 12+len(members)+len(registries))
-	args = append(args,
-		b.inbox, Message{Op: Beat, Token: token}.Encode(), newID(8), ttl.Milliseconds(),
-		b.history.server.id, b.history.server.offset, b.history.server.run, since, Message{Op: All, Sender: b.id}.Encode(),
-		len(members))
-	for _, m := range members {
-		args = append(args, m.Channel)
-	}
-	if len(registries) > 0 {
-		args = append(args, b.id, word)
-	}
-	for _, key := range registries {
-		r, _ := b.registers.find(key)
-		args = append(args, r.word)
-	}
-	return args
 }
 
 // beatReply is what a heartbeat has found.

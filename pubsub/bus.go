@@ -3,7 +3,6 @@ package pubsub
 import (
 	"context"
 	"crypto/rand"
-	_ "embed" // the heartbeat's script
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,17 +15,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/tandemcache/tandem/internal/quiet"
-	"github.com/tandemcache/tandem/internal/script"
 )
 
-var (
-	// ErrClosed is returned by Join after Close, and is the reason that members are given by it.
-	ErrClosed = errors.New("pubsub: bus is closed")
-
-	//go:embed scripts/beat.lua
-	beatSource string
-	beatScript = script.New(beatSource)
-)
+// ErrClosed is returned by Join after Close, and is the reason that members are given by it.
+var ErrClosed = errors.New("pubsub: bus is closed")
 
 const (
 	// beatsPerBound is how many heartbeats go out within the smallest Bound. Three are what one lost heartbeat, or one lost
@@ -41,30 +33,21 @@ const (
 type Bus struct {
 	client redis.UniversalClient
 	logger *quiet.Logger
-	id     string
-	db     string
-	inbox  string
-	probe  string // the heartbeat's key, which never exists
-
-	// redial closes every connection to this Redis, those of other clients as well.
-	redial func()
+	ledger // beatLoop's, but for registers
+	berth  // beatLoop's, but for whereabouts
 
 	kick   chan struct{}
 	cancel context.CancelFunc
 	ctx    context.Context //nolint:containedctx // the life of the bus' goroutines, ended by Close
 	done   sync.WaitGroup
 
-	sent        sentBeats
-	bound       atomic.Int64 // the smallest Bound of the members, 0 without any
-	lastBound   atomic.Int64 // the last one that there was
-	whereabouts whereabouts
-	history     history // beatLoop's
-	steady      steady  // beatLoop's
+	sent      sentBeats
+	bound     atomic.Int64 // the smallest Bound of the members, 0 without any
+	lastBound atomic.Int64 // the last one that there was
 
 	beating   chan struct{} // holds a word while no heartbeat is on its way
-	registers registers
 	questions questions
-	acks      chan Message // to be sent
+	acks      acks
 
 	// mu guards what follows, and is held while a member's Handler runs: so a member that joins is told of the session
 	// either by Join or by the receiver, never by both or by neither.
@@ -107,37 +90,28 @@ type Options struct {
 // New returns a bus on client, which stays the caller's and must be one of its own: see internal/redisclient for why. The
 // bus connects when the first member joins.
 func New(client redis.UniversalClient, opts Options) *Bus {
-	id := newID(idBytes / 2)
 	if opts.Redial == nil {
 		opts.Redial = func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	id := newID(idBytes / 2)
+	logger := quiet.New(opts.Logger, time.Minute)
 	b := &Bus{
 		client:   client,
-		logger:   quiet.New(opts.Logger, time.Minute),
-		id:       id,
-		db:       strconv.Itoa(opts.DB),
-		probe:    "tandem:probe:" + id,
-		redial:   opts.Redial,
+		logger:   logger,
+		ledger:   ledger{names: names{id: id, probe: "tandem:probe:" + id, prefix: "tandem:inst:", suffix: ":" + strconv.Itoa(opts.DB)}, scripts: classic},
 		kick:     make(chan struct{}, 1),
 		ctx:      ctx,
 		cancel:   cancel,
 		channels: make(map[string]*channel),
 		beating:  make(chan struct{}, 1),
-		acks:     make(chan Message, maxAcks),
+		acks:     make(acks, maxAcks),
 	}
-	b.beating <- struct{}{}
+	b.berth = berth{life: ctx, logger: logger, redial: opts.Redial, again: b.Kick}
 	b.inbox = b.inboxOf(id)
+	b.beating <- struct{}{}
 	return b
 }
-
-// inboxOf is the private channel of the bus with this id.
-func (b *Bus) inboxOf(id string) string { return inboxPrefix + id + b.inboxSuffix() }
-
-const inboxPrefix = "tandem:inst:"
-
-// inboxSuffix is the logical database, which Redis' channels ignore.
-func (b *Bus) inboxSuffix() string { return ":" + b.db }
 
 func newID(n int) string {
 	b := make([]byte, n)
@@ -176,7 +150,7 @@ func (b *Bus) Join(t Topic) (leave func(), err error) {
 		b.started = true
 		b.done.Go(b.receiveLoop)
 		b.done.Go(b.beatLoop)
-		b.done.Go(b.ackLoop)
+		b.done.Go(func() { b.acks.loop(b.ctx, b.client, redis.Pipeliner.Publish, b.interval) })
 	case c.confirmed:
 		m.Handler.Begin()
 	case b.current != nil && len(c.members) == 1:

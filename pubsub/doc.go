@@ -34,6 +34,23 @@
 // ([Options].Redial). Members hear of a new server before [Bus.Server] names it, and connections for reading are to be
 // used only while they lead to the server that it names.
 //
+// # Clusters
+//
+// A [Cluster] is the bus of a Redis Cluster. Plain PUBLISH is copied between nodes with losses that no subscriber can see, so topics
+// are in partitions, each with a slot, and their channels are sharded ones. What a Bus has for its server there is for each node that
+// owns a partition: a connection, heartbeats, and where connections lead. What it has for its topics there is for each partition:
+// sessions, proof, versions, registries. A heartbeat is one pipeline to a node, with a script in the slot of each partition.
+//
+//   - What a node says of one slot ends the sessions of that partition alone: that it gives it up (sunsubscribe), or that it refuses it.
+//   - Proof needs a write in the very slot, see shard_beat.go: while the slot is being migrated, or the node has been replaced, it is
+//     refused. What may have been published elsewhere is not known then, so a session ends with that too.
+//   - A node that takes over a slot is for its partition what a server is that takes another's place: a promoted replica may follow,
+//     any other node gives the partition a new version.
+//   - Where no node is known heartbeats are reported to have failed, at the same pace.
+//
+// A master that is cut off from the others takes writes until cluster-node-timeout: so long may a proof hold although a replica has
+// taken its place.
+//
 // # Acknowledgements
 //
 // [Bus.Settle] waits until every instance has applied what was published, or has no proof any more. Whom it has to wait for
@@ -75,6 +92,8 @@
 //	tandem/1 wake 17:<channel>,2:42,6:filled,   private channel: the load of key 42 is over ("filled" or "failed")
 //	tandem/1 ask 16:<id>,32:<token>,    who has applied everything before this is to acknowledge it to that instance
 //	tandem/1 ack 16:<id>,32:<token>,    private channel: that instance has
+//
+// In a cluster the private channels are tandem:{<tag>}:inst:<id>:0, one in the slot of each partition, and "publish" is SPUBLISH.
 //
 // The first field of inv and all is the sender's id, and what [Sender] adds to it for metrics and traces.
 //

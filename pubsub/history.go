@@ -1,11 +1,14 @@
 package pubsub
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/internal/quiet"
 )
 
 // patienceWith is how many heartbeats in a row a server may answer with an error (it is busy, loading, without its replicas)
@@ -17,15 +20,95 @@ type origin struct {
 	id     string // its replication id, "" if it does not tell
 	run    string // its run id, which is its process'
 	offset int64  // how far its stream of writes had come
+	node   string // its address in a cluster
 }
 
-// history is what beatLoop remembers of the heartbeats before.
+// history is what is remembered of the heartbeats before: of a server, and of each partition of a cluster.
 type history struct {
 	server  origin // of the last one that succeeded
 	sent    int64  // when that was sent, by mono
 	begun   bool   // one has succeeded
 	failing int    // how many have failed since
 	strayed bool   // a connection has led to another server since, and may have been written to
+}
+
+// follow takes a heartbeat that has succeeded. It reports whether the server may lack writes that another one had confirmed, and
+// whether connections may lead to another one.
+func (h *history) follow(sent int64, s origin, same bool) (moved, leaving bool) {
+	another := (s.id != h.server.id && !same) || s.node != h.server.node
+	moved = h.begun && (another || h.strayed || (s.id == "" && h.failing > 0))
+	leaving = h.strayed || (h.begun && another)
+	*h = history{server: s, sent: sent, begun: true}
+	return moved, leaving
+}
+
+// berth is one address, with the server that heartbeats have found there and where connections have led.
+type berth struct {
+	life   context.Context //nolint:containedctx // the bus', or a part of it
+	logger *quiet.Logger
+	redial func() // closes every connection
+	again  func() // asks for a heartbeat
+
+	whereabouts whereabouts
+	history     history // beatLoop's
+}
+
+// reached is Bus.Reached.
+func (b *berth) reached(id string) bool {
+	if b.whereabouts.reached(id) {
+		return true
+	}
+	b.logger.Log(slog.LevelWarn, "other server", "tandem: connections lead to different Redis servers, dialling all of them anew")
+	b.leaveServer()
+	return false
+}
+
+func (b *berth) leaveServer() {
+	b.whereabouts.doubt()
+	b.redial()
+}
+
+// follow takes the outcome of a heartbeat, has everybody dial anew where that is needed, and reports whether the server may
+// lack writes that another one had confirmed. Nobody knows the server then: not before the members know that it has moved
+// may connections to the new one be used, which is what settle says.
+func (b *berth) follow(sent int64, s origin, same bool, err error) (moved bool) {
+	h := &b.history
+	if err != nil {
+		h.failing++
+		if b.life.Err() == nil && leave(err, h.failing) {
+			b.noteStrays()
+			b.leaveServer()
+		}
+		return false
+	}
+	h.strayed = h.strayed || b.whereabouts.strayed(s.id)
+	moved, leaving := h.follow(sent, s, same)
+	if leaving {
+		b.leaveServer()
+	}
+	return moved
+}
+
+// noteStrays keeps what doubt forgets: that some connections led to another server than the last good heartbeat's.
+func (b *berth) noteStrays() {
+	if b.history.begun && b.whereabouts.strayed(b.history.server.id) {
+		b.history.strayed = true
+	}
+}
+
+// settle says that the server of a heartbeat that succeeded is the one. A connection that was made meanwhile may have led
+// elsewhere; what was written there is to be repeated, so the next heartbeat counts as one on a server that has moved.
+func (b *berth) settle(id string) {
+	if !b.whereabouts.settle(id) {
+		b.stray()
+	}
+}
+
+// stray is for connections that may have led to different servers.
+func (b *berth) stray() {
+	b.history.strayed = true
+	b.leaveServer()
+	b.again()
 }
 
 // Server returns the replication id of the server that takes the heartbeats, "" if it does not tell; not known means that
@@ -35,60 +118,7 @@ func (b *Bus) Server() (id string, known bool) { return b.whereabouts.get() }
 // Reached says to which server a new connection leads, and returns whether it is the heartbeat's or that is not known. If
 // it is another one, the next heartbeat decides for all of them. It comes when it is due, or when the subscription is back,
 // which backs off: behind an address that leads to several masters in turn, hurrying would not end.
-func (b *Bus) Reached(id string) bool {
-	if b.whereabouts.reached(id) {
-		return true
-	}
-	b.logger.Log(slog.LevelWarn, "other server", "tandem: connections lead to different Redis servers, dialling all of them anew")
-	b.leaveServer()
-	return false
-}
-
-func (b *Bus) leaveServer() {
-	b.whereabouts.doubt()
-	b.redial()
-}
-
-// follow takes the outcome of a heartbeat, has everybody dial anew where that is needed, and reports whether the server may
-// lack writes that another one had confirmed. Nobody knows the server then: not before the members know that it has moved
-// may connections to the new one be used, which is what settle says.
-func (b *Bus) follow(sent int64, s origin, same bool, err error) (moved bool) {
-	h := &b.history
-	if err != nil {
-		h.failing++
-		if b.ctx.Err() == nil && leave(err, h.failing) {
-			b.noteStrays()
-			b.leaveServer()
-		}
-		return false
-	}
-	another := s.id != h.server.id && !same
-	strayed := h.strayed || b.whereabouts.strayed(s.id)
-	moved = h.begun && (another || strayed || (s.id == "" && h.failing > 0))
-	leaving := strayed || (h.begun && another)
-	*h = history{server: s, sent: sent, begun: true}
-	if leaving {
-		b.leaveServer()
-	}
-	return moved
-}
-
-// noteStrays keeps what doubt forgets: that some connections led to another server than the last good heartbeat's.
-func (b *Bus) noteStrays() {
-	if b.history.begun && b.whereabouts.strayed(b.history.server.id) {
-		b.history.strayed = true
-	}
-}
-
-// settle says that the server of a heartbeat that succeeded is the one. A connection that was made meanwhile may have led
-// elsewhere; what was written there is to be repeated, so the next heartbeat counts as one on a server that has moved.
-func (b *Bus) settle(id string) {
-	if !b.whereabouts.settle(id) {
-		b.history.strayed = true
-		b.leaveServer()
-		b.Kick()
-	}
-}
+func (b *Bus) Reached(id string) bool { return b.berth.reached(id) }
 
 // leave reports whether a heartbeat's failure is a reason to dial anew.
 func leave(err error, failing int) bool {

@@ -255,19 +255,22 @@ func (s *subscription) applySubscription(m *redis.Subscription) error {
 }
 
 func (b *Bus) applyTopic(name, payload string) {
-	c := b.channels[name]
-	if c == nil {
-		return
+	if c := b.channels[name]; c != nil {
+		handOver(c.members, payload, b.acknowledge)
 	}
+}
+
+// handOver tells the members of a message on their channel. An Ask is for ask: all members have what was published before it.
+func handOver(members []*member, payload string, ask func(Message)) {
 	m, err := Parse(payload)
-	if err == nil && m.Op == Ask { // all members have what was published before
-		b.acknowledge(m)
+	if err == nil && m.Op == Ask {
+		ask(m)
 		return
 	}
 	if err == nil && m.Op != Invalidate && m.Op != Tags && m.Op != All {
 		err = fmt.Errorf("%w: %s on a topic's channel", ErrMessage, m.Op)
 	}
-	for _, member := range c.members {
+	for _, member := range members {
 		if err != nil {
 			member.Handler.Unreadable(err)
 		} else {
@@ -307,12 +310,18 @@ func (b *Bus) prove(at int64, joined uint64) {
 			continue
 		}
 		for _, member := range c.members {
-			if member.Registry != "" && member.place > joined {
-				continue
+			if provenBy(joined, member) {
+				member.Handler.Prove(at)
 			}
-			member.Handler.Prove(at)
 		}
 	}
+}
+
+// provenBy reports whether a heartbeat that was sent when joined had joined can be a proof for a member: it has looked after its
+// registration.
+func provenBy(joined uint64, member *member) bool {
+	later := member.Registry != "" && member.place > joined
+	return !later
 }
 
 // endAll tells every member whose session had begun that it is over.

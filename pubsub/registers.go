@@ -76,6 +76,13 @@ func (r *registers) current(key string) (one register, server string, ok bool) {
 	return one, r.server, ok && r.good
 }
 
+// doubt is for a heartbeat that another server has to take.
+func (r *registers) doubt() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.good = false
+}
+
 func (r *registers) remove(key string) (removed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -23,7 +23,16 @@ import (
 	"github.com/tandemcache/tandem/internal/redisclient"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(closing{m}) }
+
+// closing closes what tests share before anybody looks for what is left.
+type closing struct{ *testing.M }
+
+func (c closing) Run() int {
+	code := c.M.Run()
+	_ = calm.Close()
+	return code
+}
 
 // patience is how long a test waits for something that must happen.
 const patience = 10 * time.Second
@@ -112,7 +121,9 @@ type wireConn struct {
 	hold       atomic.Pointer[chan struct{}]
 	closed     chan struct{}
 	vanished   atomic.Bool // see vanish
-	deadline   atomic.Pointer[time.Time]
+	// edit, if set, makes of what arrives what is read.
+	edit     atomic.Pointer[func(b []byte) []byte]
+	deadline atomic.Pointer[time.Time]
 }
 
 func (c *wireConn) Close() error { return c.once() }
@@ -179,7 +190,7 @@ func (c *wireConn) holdReads() (letGo func()) {
 }
 
 func (c *wireConn) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte("\r\nsubscribe\r\n")) {
+	if bytes.Contains(b, []byte("\r\nsubscribe\r\n")) || bytes.Contains(b, []byte("\r\nssubscribe\r\n")) {
 		c.subscribed.Store(true)
 	}
 	if on := c.of.onWrite.Load(); on != nil {
@@ -199,6 +210,11 @@ func (c *wireConn) Read(b []byte) (int, error) {
 		}
 		if gate := c.hold.Load(); gate != nil && err == nil {
 			<-*gate
+		}
+		if edit := c.edit.Load(); edit != nil && err == nil {
+			if n = copy(b, (*edit)(b[:n])); n == 0 {
+				continue
+			}
 		}
 		if err != nil || !c.mute.Load() {
 			return n, err

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/tandemcache/tandem/internal/mono"
 	"github.com/tandemcache/tandem/internal/script"
 )
@@ -105,6 +107,31 @@ type answer struct {
 	rest      int64 // by mono: when nobody else has a proof that counts
 }
 
+// forum is where the instances that hear a topic acknowledge.
+type forum struct {
+	*ledger
+	client    redis.UniversalClient // nil if no server is known
+	questions *questions
+	life      context.Context //nolint:containedctx // the bus', or a part of it
+	interval  func() time.Duration
+	apart     func(f func()) // runs f in the background, unless the bus is closed
+}
+
+func (b *Bus) forum() forum {
+	return forum{
+		ledger: &b.ledger, client: b.client, questions: &b.questions, life: b.ctx, interval: b.interval, apart: b.apart,
+	}
+}
+
+// apart runs f in the background, unless the bus is closed. It ends with the bus.
+func (b *Bus) apart(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.done.Go(f)
+	}
+}
+
 // Settle returns nil when what was published on a topic's channel before the call has been applied by every instance that
 // listens to it, or can have, in the words of Topic, no proof any more: when all have acknowledged, or after t.Bound. It
 // returns ctx's error, or ErrClosed, if that comes first. t is as it was given to Join on this bus; without a Registry it
@@ -112,16 +139,20 @@ type answer struct {
 //
 // Who counts: see the package's documentation.
 func (b *Bus) Settle(ctx context.Context, t Topic, timeout time.Duration) error {
+	return b.forum().settle(ctx, t, timeout)
+}
+
+func (f forum) settle(ctx context.Context, t Topic, timeout time.Duration) error {
 	bound := time.NewTimer(t.Bound + settleMargin)
 	defer bound.Stop()
 	late := time.NewTimer(t.Bound / latePart)
 	defer late.Stop()
-	q := b.questions.begin()
-	defer b.questions.end(q)
-	a, asked := b.ask(ctx, t, q.token, min(timeout, t.Bound))
+	q := f.questions.begin()
+	defer f.questions.end(q)
+	a, asked := f.ask(ctx, t, q.token, min(timeout, t.Bound))
 	var rest <-chan time.Time // once all have acknowledged
 	for {
-		if rest == nil && asked && b.questions.all(q, a) {
+		if rest == nil && asked && f.questions.all(q, a) {
 			left := time.Duration(a.rest - mono.Now())
 			if left <= 0 {
 				return nil
@@ -135,21 +166,21 @@ func (b *Bus) Settle(ctx context.Context, t Topic, timeout time.Duration) error 
 		case <-rest:
 			return nil
 		case <-late.C:
-			b.mark(t.Registry, b.questions.missing(q, a))
+			f.mark(t.Registry, f.questions.missing(q, a))
 		case <-bound.C:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-b.ctx.Done():
+		case <-f.life.Done():
 			return ErrClosed
 		}
 	}
 }
 
 // ask runs ask.lua; false means that it cannot be said who has to acknowledge.
-func (b *Bus) ask(ctx context.Context, t Topic, token string, timeout time.Duration) (answer, bool) {
-	own, server, ok := b.registers.current(t.Registry)
-	if !ok {
+func (f forum) ask(ctx context.Context, t Topic, token string, timeout time.Duration) (answer, bool) {
+	own, server, ok := f.registers.current(t.Registry)
+	if !ok || f.client == nil {
 		return answer{}, false
 	}
 	if server != "" {
@@ -157,9 +188,9 @@ func (b *Bus) ask(ctx context.Context, t Topic, token string, timeout time.Durat
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	raw, err := askScript.Run(ctx, b.client, []string{b.probe, t.Registry},
-		t.Channel, Message{Op: Ask, Sender: b.id, Token: token}.Encode(), b.id, own.word, server, t.Bound.Milliseconds(),
-		inboxPrefix, b.inboxSuffix()).Slice()
+	raw, err := f.scripts.ask.Run(ctx, f.client, []string{f.probe, t.Registry},
+		t.Channel, Message{Op: Ask, Sender: f.id, Token: token}.Encode(), f.id, own.word, server, t.Bound.Milliseconds(),
+		f.prefix, f.suffix).Slice()
 	if err != nil || len(raw) == 0 {
 		return answer{}, false
 	}
@@ -207,16 +238,11 @@ func parseAnswer(raw []any) (answer, error) {
 //  4. X serves what it holds until p + Bound.
 //
 // With the time of the mark, which is after p, that call waits until it is a Bound old.
-func (b *Bus) mark(registry string, missing []registered) {
+func (f forum) mark(registry string, missing []registered) {
 	if len(missing) == 0 {
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return
-	}
-	b.done.Go(func() {
+	f.apart(func() {
 		for len(missing) > 0 {
 			n := min(len(missing), maxMarks)
 			args := make([]any, 0, 2*n)
@@ -224,8 +250,8 @@ func (b *Bus) mark(registry string, missing []registered) {
 				args = append(args, r.id, r.word)
 			}
 			missing = missing[n:]
-			ctx, cancel := context.WithTimeout(b.ctx, allowance(b.interval()))
-			err := markScript.Run(ctx, b.client, []string{b.probe, registry}, args...).Err()
+			ctx, cancel := context.WithTimeout(f.life, allowance(f.interval()))
+			err := f.scripts.mark.Run(ctx, f.client, []string{f.probe, registry}, args...).Err()
 			cancel()
 			if err != nil {
 				return // the next one who waits for them does it

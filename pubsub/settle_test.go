@@ -207,10 +207,10 @@ func TestAMarkOfOneThatLives(t *testing.T) {
 		all := settlers(t, 2)
 		asker, x := all[0], all[1]
 		word := x.field()
-		asker.bus.mark(registry, []registered{{x.bus.ID(), "another word"}})
+		asker.bus.forum().mark(registry, []registered{{x.bus.ID(), "another word"}})
 		synctest.Wait()
 		require.Equal(t, word, x.field(), "it has registered since")
-		asker.bus.mark(registry, []registered{{x.bus.ID(), word}})
+		asker.bus.forum().mark(registry, []registered{{x.bus.ID(), word}})
 		synctest.Wait()
 		require.Contains(t, x.field(), "-")
 		time.Sleep(2 * beatEvery)

@@ -2,7 +2,7 @@ package pubsub
 
 import (
 	"context"
-	_ "embed" // the script
+	_ "embed" // the scripts
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +15,9 @@ var (
 	//go:embed scripts/steady.lua
 	steadySource string
 	steadyScript = script.New(steadySource)
+	//go:embed scripts/same.lua
+	sameSource string
+	sameScript = script.New(sameSource)
 )
 
 const (
@@ -68,28 +71,13 @@ func (s *steady) expects(members []*member) ([]string, bool) {
 // steadyBeat sends a heartbeat that expects nothing new. Not found means that it has to be sent again, by beat.lua: with the
 // same token, as what this one may have published was no later.
 func (b *Bus) steadyBeat(ctx context.Context, members []*member, token string) (reply beatReply, found bool, err error) {
-	h := &b.history
-	stored, ok := b.steady.expects(members)
-	if !ok || h.failing > 0 || h.strayed || h.server.id == "" {
+	registries := registriesOf(members)
+	e, ok := b.expects(&b.history, members, registries)
+	if !ok {
 		return reply, false, nil
 	}
-	registries := registriesOf(members)
-	args := make([]any, 0, 5+len(stored)+len(registries))
-	args = append(args, b.inbox, Message{Op: Beat, Token: token}.Encode(), sameServer(h.server.id), 1+len(members))
-	for _, s := range stored {
-		args = append(args, s)
-	}
-	if len(registries) > 0 {
-		args = append(args, b.id)
-	}
-	for _, key := range registries {
-		r, ok := b.registers.find(key)
-		if !ok {
-			return reply, false, nil
-		}
-		args = append(args, r.word)
-	}
-	answer, err := steadyScript.Run(ctx, b.client, b.beatKeys(members, registries), args...).Text()
+	args := e.args(b.id, b.inbox, Message{Op: Beat, Token: token}.Encode(), sameServer(b.history.server.id), 1+len(members))
+	answer, err := b.scripts.steady.Run(ctx, b.client, b.keys(members, registries), args...).Text()
 	if err != nil || answer == "" {
 		return reply, false, err
 	}
@@ -98,7 +86,7 @@ func (b *Bus) steadyBeat(ctx context.Context, members []*member, token string) (
 		b.steady.never = true
 		return reply, false, nil
 	}
-	reply = beatReply{now: now, server: h.server, stored: stored}
+	reply = beatReply{now: now, server: b.history.server, stored: e.stored}
 	reply.server.offset = offset
 	err = reply.parseVersions()
 	return reply, err == nil, err

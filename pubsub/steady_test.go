@@ -100,6 +100,49 @@ func TestAHeartbeatThatFindsSomethingElseIsSilent(t *testing.T) {
 	}
 }
 
+func TestWhetherAPartitionIsTheSame(t *testing.T) {
+	t.Parallel()
+	f, _ := serverFixture(t, redisserver.Options{})
+	set := func() {
+		f.rdb.Del(f.ctx(), "v", "w", "r", "s")
+		f.rdb.Set(f.ctx(), "v", "1", 0)
+		f.rdb.Set(f.ctx(), "w", "2", 0)
+		f.rdb.HSet(f.ctx(), "r", "id", "a")
+		f.rdb.HSet(f.ctx(), "s", "id", "b")
+	}
+	run := func(keys []string, args ...any) int {
+		n, err := sameScript.Run(f.ctx(), f.rdb, append([]string{f.probe}, keys...), args...).Int()
+		require.NoError(t, err)
+		return n
+	}
+	all := func() int {
+		l := ledger{names: names{probe: f.probe}}
+		e := expectations{stored: []string{"1", "2"}, words: []string{"a", "b"}}
+		keys := l.keys([]*member{{Topic: Topic{VersionKey: "v"}}, {Topic: Topic{VersionKey: "w"}}}, []string{"r", "s"})
+		return run(keys[1:], e.args("id", 2)...)
+	}
+	set()
+	require.Equal(t, 1, all())
+	require.Equal(t, 1, run([]string{"v"}, 1, "1"), "without registries")
+	require.Equal(t, 1, run(nil, 0))
+	for _, change := range [][]any{
+		{"SET", "v", "3"}, {"SET", "w", "20"}, {"DEL", "v"}, {"DEL", "w"}, {"RPUSH", "v2", "1"}, {"HSET", "r", "id", "b"},
+		{"HDEL", "r", "id"}, {"HSET", "s", "id", "a"}, {"DEL", "s"}, {"SET", "s", "b"}, {"HSET", "r", "other", "x"},
+	} {
+		set()
+		require.NoError(t, f.rdb.Do(f.ctx(), change...).Err())
+		want := 0
+		if change[1] == "v2" || (len(change) > 3 && change[2] == "other") {
+			want = 1 // nothing that matters
+		}
+		require.Equal(t, want, all(), change)
+	}
+	set()
+	require.NoError(t, f.rdb.ConfigSet(f.ctx(), "min-replicas-to-write", "1").Err())
+	_, err := sameScript.Run(f.ctx(), f.rdb, []string{f.probe, "v"}, 1, "1").Int()
+	require.ErrorContains(t, err, "NOREPLICAS", "it is a write")
+}
+
 func TestWhatASteadyHeartbeatExpects(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,8 @@ import "time"
 
 // Topic is what a member of the bus listens to.
 type Topic struct {
+	// Partition is the partition of a cluster in which the names below are; zero on a Bus.
+	Partition int
 	// Channel is the Redis channel of the topic's messages.
 	Channel string
 	// VersionKey is a STRING in Redis that begins with a version of 16 hex digits, which each heartbeat reports. The heartbeat
@@ -31,7 +33,8 @@ type Handler interface {
 	End(reason error)
 	// Prove says that every message published before at, by the clock of internal/mono, has been handed to Message.
 	Prove(at int64)
-	// Message hands over an Invalidate, a Tags, an All or a Wake, in the order in which Redis published them.
+	// Message hands over an Invalidate, a Tags, an All or a Wake, in the order in which Redis published them. It may do so
+	// outside a session as well, of what it happens to hear.
 	Message(m Message)
 	// Unreadable says that something arrived on the channel that Parse refuses.
 	Unreadable(err error)
@@ -41,8 +44,10 @@ type Handler interface {
 
 // BeatReport is the outcome of one heartbeat.
 type BeatReport struct {
-	// Err is why it failed, nil if the server took it. The fields below are set only then, Sent always.
+	// Err is why it failed, nil if the server took it. The fields below are set only then, Node and Sent always.
 	Err error
+	// Node is the address of the cluster's node that took or refused it; empty on a Bus, and where no node is known.
+	Node string
 	// Sent and Received are when it was sent and when the reply came, by the clock of internal/mono.
 	Sent, Received int64
 	// RedisNow is the time of Redis in ms when it ran, some time between the two.

@@ -12,6 +12,14 @@
 //	tandem:{users}:instances  HASH    the instances that acknowledge invalidations, see package pubsub
 //	tandem:{users}:bus:0      channel invalidations, with the number of the logical database
 //
+// In a Redis Cluster a cache is divided into partitions, and all of one has the partition's hash tag, which all caches share.
+// Its messages are published in its slot (SPUBLISH). A partition is to its entries what the cache is otherwise: it has an epoch,
+// versions of tags and a channel of its own.
+//
+//	tandem:users:{1f}:k:42      the entry of key "42", whose partition has the tag "1f"; see internal/partition
+//	tandem:users:{1f}:epoch     and so on
+//	tandem:users:layout         STRING, how the cache is divided; of all of it, in a slot of its own
+//
 // The entry's hash has three fields, four with tags, for each schema (a codec's name and the fingerprint of the value's type), so that two
 // releases whose value types differ can run side by side without replacing each other's entries:
 //

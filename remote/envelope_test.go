@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/internal/partition"
 )
 
 func small() Envelope {
@@ -301,23 +303,40 @@ func FuzzParseEntry(f *testing.F) {
 	f.Add("tandem:{users}:k:42")
 	f.Add("tandem:{users}:k:}:k:")
 	f.Add("tandem:{users}:epoch")
+	f.Add("tandem:users:{1f}:k:42")
+	f.Add("tandem:users:{1f}:k:}:k:")
+	table, err := partition.New(partition.Min)
+	require.NoError(f, err)
+	single, err := KeysFor("users")
+	require.NoError(f, err)
+	cluster, err := ClusterKeys("users", table)
+	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, s string) {
 		name, key, err := ParseEntry(s)
 		if err != nil {
 			require.NotEqual(t, errors.Is(err, ErrKey), errors.Is(err, ErrName), "%v is one of the two", err)
 			require.Empty(t, name+key)
 			// Nothing that Entry makes is refused.
-			if keys, err := KeysFor("users"); err == nil && CheckKey(s) == nil {
-				name, key, err = ParseEntry(keys.Entry(s))
-				require.NoError(t, err)
-				require.Equal(t, "users", name)
-				require.Equal(t, s, key)
+			for _, keys := range []Keys{single, cluster} {
+				if CheckKey(s) == nil {
+					name, key, err = ParseEntry(keys.Entry(s))
+					require.NoError(t, err)
+					require.Equal(t, "users", name)
+					require.Equal(t, s, key)
+				}
 			}
 			return
 		}
 		keys, err := KeysFor(name)
 		require.NoError(t, err)
 		require.NoError(t, CheckKey(key))
-		require.Equal(t, s, keys.Entry(key))
+		if s == keys.Entry(key) {
+			return
+		}
+		rest, ok := strings.CutPrefix(s, "tandem:"+name+":{")
+		require.True(t, ok)
+		tag, ok := strings.CutSuffix(rest, "}:k:"+key)
+		require.True(t, ok)
+		require.Regexp(t, "^[0-9a-z]+$", tag)
 	})
 }

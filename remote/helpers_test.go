@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/tandemcache/tandem/internal/partition"
 	"github.com/tandemcache/tandem/tests/redisserver"
 )
 
@@ -54,6 +56,34 @@ var servers = []struct {
 		t.Helper()
 		return newClient(t, redisserver.Run(t, redisserver.Options{}).Addr())
 	}},
+	{"cluster", func(t *testing.T) *redis.Client {
+		t.Helper()
+		return newNode(t, redisserver.RunCluster(t, redisserver.ClusterOptions{Masters: 1, Replicas: -1}))
+	}},
+}
+
+// partTagOfTests is the hash tag of the partition that tests on a cluster use.
+const partTagOfTests = "1f"
+
+// onlyPartition returns the keys of a cache that has one partition, in a cluster; so tests on one may name any keys.
+func onlyPartition(name, tag string) Keys {
+	return Keys{name: name, parts: []part{partOf(partPrefix + name + partTag + tag)}, sharded: true}
+}
+
+// only is the number of the partition where there is one.
+var only = []int{0}
+
+// clustered are the clients of nodes of a cluster.
+var clustered sync.Map
+
+// newNode returns a client of the master that has the partition of the tests.
+func newNode(t *testing.T, c *redisserver.Cluster) *redis.Client {
+	t.Helper()
+	node, err := c.Master(partition.Slot(partTagOfTests))
+	require.NoError(t, err)
+	rdb := newClient(t, node.Addr())
+	clustered.Store(rdb, true)
+	return rdb
 }
 
 func newClient(t *testing.T, addr string) *redis.Client {
@@ -68,6 +98,14 @@ func newFixture(t *testing.T, rdb *redis.Client) *fixture {
 	t.Helper()
 	keys, err := KeysFor("c-" + string(NewToken()))
 	require.NoError(t, err)
+	if _, ok := clustered.Load(rdb); ok {
+		keys = onlyPartition("c-"+string(NewToken()), partTagOfTests)
+	}
+	return newFixtureWith(t, rdb, keys)
+}
+
+func newFixtureWith(t *testing.T, rdb *redis.Client, keys Keys) *fixture {
+	t.Helper()
 	f := &fixture{
 		T: t, rdb: rdb, keys: keys,
 		a: New(rdb, Options{Keys: keys, Schema: schemaA, DB: db, MaxBytes: maxBytes}), b: New(rdb, Options{Keys: keys, Schema: schemaB, DB: db, MaxBytes: maxBytes}),
@@ -80,13 +118,15 @@ func newFixture(t *testing.T, rdb *redis.Client) *fixture {
 func (f *fixture) checkTTLs() {
 	f.Helper()
 	ctx := context.Background()
-	scan := f.rdb.Scan(ctx, 0, prefix+f.keys.name+"}*", 1000).Iterator()
-	for scan.Next(ctx) {
-		left, err := f.rdb.PTTL(ctx, scan.Val()).Result()
-		require.NoError(f, err)
-		require.Positive(f, left, "%.80q has no TTL", scan.Val())
+	for _, p := range f.keys.parts {
+		scan := f.rdb.Scan(ctx, 0, p.prefix+"*", 1000).Iterator()
+		for scan.Next(ctx) {
+			left, err := f.rdb.PTTL(ctx, scan.Val()).Result()
+			require.NoError(f, err)
+			require.Positive(f, left, "%.80q has no TTL", scan.Val())
+		}
+		require.NoError(f, scan.Err())
 	}
-	require.NoError(f, scan.Err())
 }
 
 func (f *fixture) ctx() context.Context {
@@ -145,7 +185,7 @@ func (f *fixture) now() int64 {
 
 func (f *fixture) epochInRedis() string {
 	f.Helper()
-	stored, err := f.rdb.Get(f.ctx(), f.keys.Epoch()).Result()
+	stored, err := f.rdb.Get(f.ctx(), f.keys.Epoch(0)).Result()
 	require.NoError(f, err)
 	e, err := ParseStoredEpoch(stored)
 	require.NoError(f, err)
@@ -155,7 +195,7 @@ func (f *fixture) epochInRedis() string {
 // setEpoch stores an epoch with a note of the heartbeat's.
 func (f *fixture) setEpoch(epoch string) {
 	f.Helper()
-	require.NoError(f, f.rdb.Set(f.ctx(), f.keys.Epoch(), epoch+epochNote, time.Hour).Err())
+	require.NoError(f, f.rdb.Set(f.ctx(), f.keys.Epoch(0), epoch+epochNote, time.Hour).Err())
 }
 
 const epochNote = ":0123abcd="
@@ -243,8 +283,15 @@ type ears struct {
 // listen returns when the channels are subscribed. Somebody has to read at all times: a miniredis that publishes waits for it.
 func (f *fixture) listen(channels ...string) *ears {
 	f.Helper()
-	e := &ears{f: f, mark: "mark-" + string(NewToken()), said: make(chan *redis.Message, 100_000)}
-	e.ps = f.rdb.Subscribe(f.ctx(), append(channels, e.mark)...)
+	e := &ears{f: f, mark: channels[0] + ":mark-" + string(NewToken()), said: make(chan *redis.Message, 100_000)}
+	if f.keys.sharded {
+		e.ps = f.rdb.SSubscribe(f.ctx())
+		for _, channel := range append(channels, e.mark) { // one at a time, as they may be in several slots
+			require.NoError(f, e.ps.SSubscribe(f.ctx(), channel))
+		}
+	} else {
+		e.ps = f.rdb.Subscribe(f.ctx(), append(channels, e.mark)...)
+	}
 	for range len(channels) + 1 {
 		_, err := e.ps.Receive(f.ctx())
 		require.NoError(f, err)
@@ -274,7 +321,11 @@ func (f *fixture) listen(channels ...string) *ears {
 func (e *ears) heard() []string {
 	e.f.Helper()
 	mark := string(NewToken())
-	require.NoError(e.f, e.f.rdb.Publish(e.f.ctx(), e.mark, mark).Err())
+	publish := e.f.rdb.Publish
+	if e.f.keys.sharded {
+		publish = e.f.rdb.SPublish
+	}
+	require.NoError(e.f, publish(e.f.ctx(), e.mark, mark).Err())
 	out := []string{}
 	for {
 		select {
@@ -301,7 +352,7 @@ func (e *ears) next() string {
 	}
 }
 
-func (f *fixture) channel() string { return f.keys.Channel(db) }
+func (f *fixture) channel() string { return f.keys.Channel(0, db) }
 
 // wrongTypes puts each Redis type that is no hash under a key.
 var wrongTypes = map[string]func(ctx context.Context, rdb *redis.Client, key string) error{

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/internal/partition"
 )
 
 func TestKeysOfACache(t *testing.T) {
@@ -13,9 +15,66 @@ func TestKeysOfACache(t *testing.T) {
 	keys, err := KeysFor("users")
 	require.NoError(t, err)
 	require.Equal(t, "tandem:{users}:k:42", keys.Entry("42"))
-	require.Equal(t, "tandem:{users}:epoch", keys.Epoch())
-	require.Equal(t, "tandem:{users}:bus:0", keys.Channel(0))
-	require.Equal(t, "tandem:{users}:bus:15", keys.Channel(15))
+	require.Equal(t, "tandem:{users}:epoch", keys.Epoch(0))
+	require.Equal(t, "tandem:{users}:bus:0", keys.Channel(0, 0))
+	require.Equal(t, "tandem:{users}:bus:15", keys.Channel(0, 15))
+	require.Equal(t, "tandem:users:layout", keys.Layout())
+	require.Equal(t, 1, keys.Partitions())
+	for i := range 100 {
+		require.Zero(t, keys.Partition(fmt.Sprint("k", i)))
+	}
+}
+
+func TestKeysOfAPartition(t *testing.T) {
+	t.Parallel()
+	keys := onlyPartition("users", "1f")
+	require.Equal(t, "tandem:users:{1f}:k:42", keys.Entry("42"))
+	require.Equal(t, "tandem:users:{1f}:k:", keys.Entries(0))
+	require.Equal(t, "tandem:users:{1f}:epoch", keys.Epoch(0))
+	require.Equal(t, "tandem:users:{1f}:bus:0", keys.Channel(0, 0))
+	require.Equal(t, "tandem:users:{1f}:t:red", keys.Tag(0, "red"))
+	require.Equal(t, "tandem:users:{1f}:instances", keys.Instances(0))
+}
+
+func TestKeysOfACluster(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{partition.Min, 64, partition.Max} {
+		table, err := partition.New(n)
+		require.NoError(t, err)
+		keys, err := ClusterKeys("users", table)
+		require.NoError(t, err)
+		require.Equal(t, n, keys.Partitions())
+		begins := map[string]bool{}
+		for p := range n {
+			begin := "tandem:users:{" + table.Tag(p) + "}:"
+			begins[begin] = true
+			require.Equal(t, begin+"k:", keys.Entries(p))
+			require.Equal(t, begin+"epoch", keys.Epoch(p))
+			require.Equal(t, begin+"instances", keys.Instances(p))
+			require.Equal(t, begin+"t:red", keys.Tag(p, "red"))
+			require.Equal(t, begin+"bus:0", keys.Channel(p, 0))
+			require.Equal(t, begin+"bus:3", keys.Channel(p, 3))
+		}
+		require.Len(t, begins, n)
+		for i := range 1000 {
+			key := fmt.Sprint("k", i)
+			p := keys.Partition(key)
+			require.Equal(t, table.Of(key), p)
+			require.Equal(t, keys.Entries(p)+key, keys.Entry(key))
+			name, parsed, err := ParseEntry(keys.Entry(key))
+			require.NoError(t, err)
+			require.Equal(t, []string{"users", key}, []string{name, parsed})
+		}
+		require.Equal(t, "tandem:users:layout", keys.Layout(), "the same whatever the division")
+		require.Equal(t, "tandem:users:{*}:bus:*", keys.Channels(), "the same whatever the division")
+		other := keys.inDB(3)
+		require.Equal(t, keys.Channel(n-1, 3), other.parts[n-1].channel)
+		require.Equal(t, keys.Channel(n-1, 0), keys.parts[n-1].channel, "the original is as it was")
+	}
+	_, err := ClusterKeys("us{ers", partition.Table{})
+	require.ErrorIs(t, err, ErrName)
+	_, err = ClusterKeys("users", partition.Table{})
+	require.ErrorIs(t, err, partition.ErrCount)
 }
 
 // Everything that one script touches must be in one slot of a cluster.
@@ -30,7 +89,7 @@ func TestEverythingOfACacheSharesTheHashTag(t *testing.T) {
 	for _, name := range []string{"users", "a.b_c-D", strings.Repeat("x", MaxNameBytes)} {
 		keys, err := KeysFor(name)
 		require.NoError(t, err)
-		for _, k := range []string{keys.Entry("42"), keys.Entry("{x}"), keys.Entry("}{"), keys.Epoch(), keys.Channel(3)} {
+		for _, k := range []string{keys.Entry("42"), keys.Entry("{x}"), keys.Entry("}{"), keys.Epoch(0), keys.Channel(0, 3)} {
 			require.Equal(t, name, tag(k), k)
 		}
 	}
@@ -82,6 +141,25 @@ func TestParseEntryIsTheInverseOfEntry(t *testing.T) {
 	}
 }
 
+func TestParseEntryOfAPartition(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"users", "k", "bus", strings.Repeat("x", MaxNameBytes)} {
+		keys := onlyPartition(name, "1f")
+		for _, key := range []string{"42", "}:k:", "tandem:{users}:k:42", "tandem:users:{1f}:k:42", ":{", everyByte(), strings.Repeat("x", MaxKeyBytes)} {
+			gotName, gotKey, err := ParseEntry(keys.Entry(key))
+			require.NoError(t, err)
+			require.Equal(t, name, gotName)
+			require.Equal(t, key, gotKey)
+		}
+		for _, other := range []string{keys.Epoch(0), keys.Channel(0, 0), keys.Entry(""), keys.Tag(0, "x"), "tandem:users:{}:k:42", "tandem:users:{A}:k:42", "tandem:users:{1}f}:k:42", "tandem:users:{123456789}:k:42"} {
+			_, _, err := ParseEntry(other)
+			require.ErrorIs(t, err, ErrKey, other)
+		}
+	}
+	_, _, err := ParseEntry("tandem:us ers:{1f}:k:42")
+	require.ErrorIs(t, err, ErrName)
+}
+
 func TestParseEntryRefusesEverythingElse(t *testing.T) {
 	t.Parallel()
 	keys, err := KeysFor("users")
@@ -101,8 +179,8 @@ func TestParseEntryRefusesEverythingElse(t *testing.T) {
 		"tandem:{us ers}:k:42":   ErrName,
 		"tandem:{{users}:k:42":   ErrName,
 		"tandem:{users}:x}:k:42": ErrName,
-		keys.Epoch():             ErrKey,
-		keys.Channel(0):          ErrKey,
+		keys.Epoch(0):            ErrKey,
+		keys.Channel(0, 0):       ErrKey,
 		keys.Entry(""):           ErrKey,
 		"tandem:{a\nb}:k:42":     ErrName,
 		"tandem:{users\n}:k:42":  ErrName,
@@ -133,12 +211,24 @@ func TestNamesInRedisDiffer(t *testing.T) {
 	for _, name := range []string{"a", "b", "k", "epoch", "bus", "a.k", "a-k"} {
 		keys, err := KeysFor(name)
 		require.NoError(t, err)
-		add(keys.Epoch(), name+" epoch")
+		add(keys.Epoch(0), name+" epoch")
+		add(keys.Layout(), name+" layout")
+		add(keys.Instances(0), name+" instances")
+		table, err := partition.New(partition.Min)
+		require.NoError(t, err)
+		sharded, err := ClusterKeys(name, table)
+		require.NoError(t, err)
+		for p := range sharded.Partitions() {
+			add(sharded.Epoch(p), fmt.Sprint(name, " epoch of ", p))
+			add(sharded.Instances(p), fmt.Sprint(name, " instances of ", p))
+			add(sharded.Channel(p, 0), fmt.Sprint(name, " channel of ", p))
+		}
 		for i := range 3 {
-			add(keys.Channel(i), fmt.Sprint(name, " channel ", i))
+			add(keys.Channel(0, i), fmt.Sprint(name, " channel ", i))
 		}
 		for _, key := range []string{"a", "b", "epoch", "bus:0", ":epoch", "}:epoch", "}:k:a", "k:a"} {
 			add(keys.Entry(key), name+" "+key)
+			add(sharded.Entry(key), name+" "+key+" of a partition")
 		}
 	}
 }

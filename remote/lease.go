@@ -56,7 +56,7 @@ const (
 // Lease is Acquire's answer.
 type Lease struct {
 	Outcome Outcome
-	// Epoch is the cache's epoch at that moment, Now the time of Redis in ms.
+	// Epoch is that of the key's partition at that moment, Now the time of Redis in ms.
 	Epoch uint64
 	Now   int64
 	// Value is the envelope's bytes if Outcome is Found.
@@ -68,7 +68,7 @@ type Lease struct {
 }
 
 // Acquire takes the right to load key's entry, for ttl at most. inbox is the private channel that is told when another
-// holder is done. A value of more than Options.MaxBytes counts as none. A lease that this very token holds already counts as
+// holder is done; in a cluster it is in the slot of key's partition. A value of more than Options.MaxBytes counts as none. A lease that this very token holds already counts as
 // acquired, so that an attempt whose reply was lost can be repeated. With Options.Shared nobody holds it alone.
 func (s *Store) Acquire(ctx context.Context, key string, token Token, seen Seen, ttl time.Duration, inbox string) (Lease, error) {
 	l, err := acquired(s.call(ctx, acquireScript, s.acquireCall(key, token, seen, ttl, inbox)))
@@ -77,7 +77,8 @@ func (s *Store) Acquire(ctx context.Context, key string, token Token, seen Seen,
 }
 
 func (s *Store) acquireCall(key string, token Token, seen Seen, ttl time.Duration, inbox string) script.Call {
-	call := script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
+	e := s.entry(key)
+	call := script.Call{Keys: []string{e.key, e.part.epoch}, Args: []any{
 		s.field, s.field + leaseSuffix, s.field + waiterSuffix,
 		string(token), ttl.Milliseconds(), string(seen), inbox, formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.maxBytes, s.shared,
 	}}
@@ -134,11 +135,11 @@ func parseLease(reply []any) (Lease, error) {
 
 // Renew extends the lease to ttl from now if it is still token's; false means it is not and never will be again.
 func (s *Store) Renew(ctx context.Context, key string, token Token, ttl time.Duration) (bool, error) {
-	return done(s.call(ctx, renewScript, s.renewCall(key, token, ttl)))
+	return done(s.call(ctx, renewScript, s.renewCall(s.keys.Entry(key), token, ttl)))
 }
 
-func (s *Store) renewCall(key string, token Token, ttl time.Duration) script.Call {
-	return script.Call{Keys: []string{s.keys.Entry(key)}, Args: []any{s.field + leaseSuffix, string(token), ttl.Milliseconds()}}
+func (s *Store) renewCall(entry string, token Token, ttl time.Duration) script.Call {
+	return script.Call{Keys: []string{entry}, Args: []any{s.field + leaseSuffix, string(token), ttl.Milliseconds()}}
 }
 
 // Fill stores an envelope for ttl if the lease is still token's and the epoch is still the one that the load began in.
@@ -157,7 +158,8 @@ func (s *Store) FillWith(ctx context.Context, f Filling) (bool, error) {
 }
 
 func (s *Store) fillCall(f Filling) script.Call {
-	call := script.Call{Keys: []string{s.keys.Entry(f.Key), s.keys.Epoch()}, Args: []any{
+	e := s.entry(f.Key)
+	call := script.Call{Keys: []string{e.key, e.part.epoch}, Args: []any{
 		s.field, s.field + leaseSuffix, s.field + waiterSuffix,
 		string(f.Token), f.Envelope, f.TTL.Milliseconds(), formatEpoch(f.Epoch), f.Wake, s.shared,
 	}}
@@ -169,11 +171,11 @@ func (s *Store) fillCall(f Filling) script.Call {
 
 // Release gives the lease up if it is still token's, and sends wake to those who wait.
 func (s *Store) Release(ctx context.Context, key string, token Token, wake []byte) error {
-	return s.call(ctx, releaseScript, s.releaseCall(key, token, wake)).Err()
+	return s.call(ctx, releaseScript, s.releaseCall(s.keys.Entry(key), token, wake)).Err()
 }
 
-func (s *Store) releaseCall(key string, token Token, wake []byte) script.Call {
-	return script.Call{Keys: []string{s.keys.Entry(key)}, Args: []any{s.field + leaseSuffix, s.field + waiterSuffix, string(token), wake}}
+func (s *Store) releaseCall(entry string, token Token, wake []byte) script.Call {
+	return script.Call{Keys: []string{entry}, Args: []any{s.field + leaseSuffix, s.field + waiterSuffix, string(token), wake}}
 }
 
 // done reads the answer of a script that says 1 where it did what it is for.

@@ -13,7 +13,8 @@ import (
 )
 
 // The methods here do for several keys, at most MaxBatch, what those of one do: the same commands, as one pipeline. So each
-// key has an answer of its own, in the order that was asked in, and Redis serves others in between.
+// key has an answer of its own, in the order that was asked in, and Redis serves others in between. The keys may be of several
+// partitions; what the node does not have is refused to them alone.
 
 var errLost = errors.New("its connection was ended by another that is too large")
 
@@ -53,9 +54,9 @@ func (s *Store) getTogether(ctx context.Context, keys []string, numbers []int, o
 	if len(numbers) == 0 {
 		return nil
 	}
-	entries := make([]string, len(numbers))
+	entries := make([]entry, len(numbers))
 	for n, i := range numbers {
-		entries[n] = s.keys.Entry(keys[i])
+		entries[n] = s.entry(keys[i])
 	}
 	s.commands.Add(uint64(len(numbers)))
 	answers := s.reads.all(ctx, entries)
@@ -107,12 +108,14 @@ type Ask struct {
 	Key   string
 	Token Token
 	Seen  Seen
+	// Inbox is the private channel that is told when another holder is done; in the slot of the key's partition.
+	Inbox string
 }
 
 // AcquireMany is Acquire for several keys, in one round trip.
-func (s *Store) AcquireMany(ctx context.Context, asks []Ask, ttl time.Duration, inbox string) []Answer[Lease] {
+func (s *Store) AcquireMany(ctx context.Context, asks []Ask, ttl time.Duration) []Answer[Lease] {
 	out := runMany(ctx, s, acquireScript, asks, acquired, func(a Ask) script.Call {
-		return s.acquireCall(a.Key, a.Token, a.Seen, ttl, inbox)
+		return s.acquireCall(a.Key, a.Token, a.Seen, ttl, a.Inbox)
 	})
 	for _, a := range out {
 		s.bytesRead.Add(uint64(len(a.Value.Value)))
@@ -130,12 +133,16 @@ type Holding struct {
 
 // RenewMany is Renew for several leases, in one round trip.
 func (s *Store) RenewMany(ctx context.Context, leases []Holding, ttl time.Duration) []Answer[bool] {
-	return runMany(ctx, s, renewScript, leases, done, func(h Holding) script.Call { return s.renewCall(h.Key, h.Token, ttl) })
+	return runMany(ctx, s, renewScript, leases, done, func(h Holding) script.Call {
+		return s.renewCall(s.keys.Entry(h.Key), h.Token, ttl)
+	})
 }
 
 // ReleaseMany is Release for several leases, in one round trip.
 func (s *Store) ReleaseMany(ctx context.Context, leases []Holding) []Answer[bool] {
-	return runMany(ctx, s, releaseScript, leases, done, func(h Holding) script.Call { return s.releaseCall(h.Key, h.Token, h.Wake) })
+	return runMany(ctx, s, releaseScript, leases, done, func(h Holding) script.Call {
+		return s.releaseCall(s.keys.Entry(h.Key), h.Token, h.Wake)
+	})
 }
 
 // Filling is what FillMany stores for one key.
@@ -152,8 +159,8 @@ type Filling struct {
 // FillMany is Fill for several keys, in one round trip.
 func (s *Store) FillMany(ctx context.Context, fills []Filling) []Answer[bool] {
 	out := runMany(ctx, s, fillScript, fills, done, s.fillCall)
-	for i, a := range out {
-		s.wrote(a.Value, fills[i].Envelope)
+	for i, f := range fills {
+		s.wrote(out[i].Value, f.Envelope)
 	}
 	return out
 }
@@ -163,16 +170,18 @@ type Setting struct {
 	Key      string
 	Envelope []byte
 	TTL      time.Duration
+	Epoch    uint64 // of the key's partition
+	NotAfter int64  // ms of Redis time
 	Message  []byte
 }
 
 // SetMany is Set for several keys, in one round trip.
-func (s *Store) SetMany(ctx context.Context, sets []Setting, epoch uint64, notAfter int64) []Answer[bool] {
+func (s *Store) SetMany(ctx context.Context, sets []Setting) []Answer[bool] {
 	out := runMany(ctx, s, setScript, sets, done, func(e Setting) script.Call {
-		return s.setCall(e.Key, e.Envelope, e.TTL, epoch, notAfter, e.Message)
+		return s.setCall(e.Key, e.Envelope, e.TTL, e.Epoch, e.NotAfter, e.Message)
 	})
-	for i, a := range out {
-		s.wrote(a.Value, sets[i].Envelope)
+	for i, set := range sets {
+		s.wrote(out[i].Value, set.Envelope)
 	}
 	return out
 }
@@ -184,7 +193,7 @@ func runMany[A, T any](ctx context.Context, s *Store, sc script.Script, asks []A
 	}
 	out := make([]Answer[T], len(asks))
 	began := s.began()
-	for i, cmd := range sc.RunMany(ctx, &s.commands, s.client, calls) {
+	for i, cmd := range s.variant(sc).RunMany(ctx, &s.commands, s.client, calls) {
 		out[i].Value, out[i].Err = read(cmd)
 	}
 	s.over(ctx, opOf(sc), len(asks), began, firstError(out))

@@ -36,11 +36,11 @@ func TestManyKeys(t *testing.T) {
 			names := []string{"free", "held", "list", "also free"}
 			asks := make([]Ask, len(names))
 			for i, name := range names {
-				asks[i] = Ask{Key: name, Token: NewToken()}
+				asks[i] = Ask{Key: name, Token: NewToken(), Inbox: "inbox"}
 			}
 			outcomes := []Outcome{Acquired, Held, Acquired, Acquired}
 			var fills []Filling
-			for i, a := range s.AcquireMany(ctx, asks, ttl, "inbox") {
+			for i, a := range s.AcquireMany(ctx, asks, ttl) {
 				require.NoError(t, a.Err)
 				require.Equal(t, outcomes[i], a.Value.Outcome, names[i])
 				if a.Value.Outcome == Acquired {
@@ -69,7 +69,7 @@ func TestManyKeys(t *testing.T) {
 				require.NoError(t, a.Err)
 				require.Equal(t, want[i], string(a.Value))
 			}
-			again := s.AcquireMany(ctx, []Ask{{Key: "free", Token: NewToken(), Seen: Unusable([]byte("value of free"))}, {Key: "list"}}, ttl, "inbox")
+			again := s.AcquireMany(ctx, []Ask{{Key: "free", Token: NewToken(), Seen: Unusable([]byte("value of free"))}, {Key: "list"}}, ttl)
 			require.Equal(t, Acquired, again[0].Value.Outcome)
 			require.Equal(t, Found, again[1].Value.Outcome)
 			require.Equal(t, "value of list", string(again[1].Value.Value))
@@ -84,10 +84,14 @@ func TestManyKeys(t *testing.T) {
 				{Key: "free", Envelope: []byte("set free"), TTL: ttl, Message: []byte("m1")},
 				{Key: "new", Envelope: []byte("set new"), TTL: ttl, Message: []byte("m2")},
 			}
-			now := f.now()
-			requireAll(t, []bool{true, true}, s.SetMany(ctx, sets, l.Epoch, now+ttl.Milliseconds()))
+			for i := range sets {
+				sets[i].Epoch, sets[i].NotAfter = l.Epoch, f.now()+ttl.Milliseconds()
+			}
+			requireAll(t, []bool{true, true}, s.SetMany(ctx, sets))
 			require.Equal(t, []string{f.channel() + " m1", f.channel() + " m2"}, ears.heard())
-			requireAll(t, []bool{false, false}, s.SetMany(ctx, sets[:2], l.Epoch+1, now+ttl.Milliseconds()))
+			sets[0].Epoch++
+			sets[1].NotAfter = f.now() - 1
+			requireAll(t, []bool{false, false}, s.SetMany(ctx, sets))
 			for _, a := range s.GetMany(ctx, []string{"free", "new"}) {
 				require.NoError(t, a.Err)
 				require.Nil(t, a.Value)
@@ -173,7 +177,7 @@ func TestManyKeysObeyTheContext(t *testing.T) {
 		require.Error(t, a.Err)
 	}
 	var reply redis.Error
-	for _, a := range f.a.AcquireMany(ctx, []Ask{{Key: key}, {Key: "other"}}, ttl, "inbox") {
+	for _, a := range f.a.AcquireMany(ctx, []Ask{{Key: key}, {Key: "other"}}, ttl) {
 		require.Error(t, a.Err)
 		require.NotErrorAs(t, a.Err, &reply)
 	}

@@ -27,7 +27,7 @@ const (
 	OpInvalidateAll  Op = "invalidate_all"
 )
 
-// ObserveFunc is told of a call that is over: of how many entries it was, how long it took, and how it failed. That an entry
+// ObserveFunc is told of a call that is over: of how many entries it was (of OpInvalidateTags and OpInvalidateAll: partitions), how long it took, and how it failed. That an entry
 // is not there is no failure.
 type ObserveFunc func(ctx context.Context, op Op, entries int, took time.Duration, err error)
 

@@ -46,7 +46,7 @@ func TestWhatIsObserved(t *testing.T) {
 	srv := miniredis.RunT(t)
 	s, told := watching(t, srv.Addr())
 	require.NoError(t, s.Invalidate(t.Context(), []string{"a", "b", "c"}, []byte("inv")))
-	require.NoError(t, s.InvalidateTags(t.Context(), []string{"t"}, []byte("inv")))
+	require.NoError(t, s.InvalidateTags(t.Context(), only, []string{"t"}, []byte("inv"))[0])
 	srv.SetError("LOADING")
 	_, err := s.Get(t.Context(), key)
 	require.Error(t, err)

@@ -32,7 +32,6 @@ const enough = 24
 type reads struct {
 	client redis.UniversalClient
 	field  string
-	epoch  string         // its key
 	tagged bool           // most values tell tags
 	sent   *atomic.Uint64 // counts commands beyond one a read
 	limit  int            // round trips at once, not positive: no sharing
@@ -47,9 +46,15 @@ type reads struct {
 
 // read is one who waits.
 type read struct {
-	ctx  context.Context //nolint:containedctx // it is a call
+	ctx   context.Context //nolint:containedctx // it is a call
+	entry entry
+	done  chan answer // has room for the answer: nobody need be there for it
+}
+
+// entry is where an entry is: its key in Redis, and its partition. One trip is shared by reads of any partitions.
+type entry struct {
 	key  string
-	done chan answer // has room for the answer: nobody need be there for it
+	part *part
 }
 
 type answer struct {
@@ -57,19 +62,19 @@ type answer struct {
 	err   error
 }
 
-// get returns the field of the hash at key, redis.Nil if there is none. It returns when ctx ends.
-func (r *reads) get(ctx context.Context, key string) ([]byte, error) {
+// get returns the field of the entry's hash, redis.Nil if there is none. It returns when ctx ends.
+func (r *reads) get(ctx context.Context, e entry) ([]byte, error) {
 	if r.limit <= 0 {
-		return r.alone(ctx, key)
+		return r.alone(ctx, e)
 	}
 	r.mu.Lock()
 	if r.trips < r.limit && r.shared == 0 {
 		r.trips++
 		r.mu.Unlock()
 		defer r.next()
-		return r.alone(ctx, key)
+		return r.alone(ctx, e)
 	}
-	waiting := &read{ctx: ctx, key: key, done: make(chan answer, 1)}
+	waiting := &read{ctx: ctx, entry: e, done: make(chan answer, 1)}
 	r.queue = append(r.queue, waiting)
 	var batch []*read
 	if len(r.queue) >= enough && r.trips < r.limit {
@@ -89,36 +94,36 @@ func (r *reads) get(ctx context.Context, key string) ([]byte, error) {
 }
 
 // alone asks for one. What tells tags is asked for by a script, which looks at the tags; at once where most values are like that.
-func (r *reads) alone(ctx context.Context, key string) ([]byte, error) {
+func (r *reads) alone(ctx context.Context, e entry) ([]byte, error) {
 	if r.tagged {
-		return r.standing(ctx, key)
+		return r.standing(ctx, e)
 	}
-	value, err := r.client.HGet(ctx, key, r.field).Bytes()
+	value, err := r.client.HGet(ctx, e.key, r.field).Bytes()
 	if err == nil && tellsTags(value) {
 		r.sent.Add(1)
-		return r.standing(ctx, key)
+		return r.standing(ctx, e)
 	}
 	return value, err
 }
 
 // all asks for several in one round trip, or two.
-func (r *reads) all(ctx context.Context, keys []string) []answer {
+func (r *reads) all(ctx context.Context, entries []entry) []answer {
 	if r.tagged {
-		return r.standingMany(ctx, keys)
+		return r.standingMany(ctx, entries)
 	}
 	pipe := r.client.Pipeline()
-	cmds := make([]*redis.StringCmd, len(keys))
-	for i, key := range keys {
-		cmds[i] = pipe.HGet(ctx, key, r.field)
+	cmds := make([]*redis.StringCmd, len(entries))
+	for i, e := range entries {
+		cmds[i] = pipe.HGet(ctx, e.key, r.field)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	out := make([]answer, len(keys))
-	var tagged []string
+	out := make([]answer, len(entries))
+	var tagged []entry
 	var at []int
 	for i, cmd := range cmds {
 		out[i].value, out[i].err = cmd.Bytes()
 		if out[i].err == nil && tellsTags(out[i].value) {
-			tagged, at = append(tagged, keys[i]), append(at, i)
+			tagged, at = append(tagged, entries[i]), append(at, i)
 		}
 	}
 	if len(tagged) > 0 {
@@ -181,13 +186,13 @@ func (r *reads) together(batch []*read) {
 	if len(present) == 0 {
 		return
 	}
-	keys := make([]string, len(present))
+	entries := make([]entry, len(present))
 	for i, one := range present {
-		keys[i] = one.key
+		entries[i] = one.entry
 	}
-	for i, a := range r.all(ctx, keys) {
+	for i, a := range r.all(ctx, entries) {
 		if errors.Is(a.err, redisclient.ErrTooLong) && len(present) > 1 {
-			a.value, a.err = r.alone(ctx, keys[i])
+			a.value, a.err = r.alone(ctx, entries[i])
 		}
 		present[i].done <- a
 	}

@@ -78,11 +78,13 @@ func newRoad(t *testing.T, limit, values int, stop bool) *road {
 	return &road{T: t, reads: &reads{client: rdb, field: "f", limit: limit}, toll: h, server: server}
 }
 
+func entryOf(i int) entry { return entry{key: fmt.Sprint("k", i), part: &part{}} }
+
 // start reads k<i> on a goroutine of its own.
 func (r *road) start(ctx context.Context, i int) <-chan answer {
 	done := make(chan answer, 1)
 	go func() {
-		value, err := r.get(ctx, fmt.Sprint("k", i))
+		value, err := r.get(ctx, entryOf(i))
 		done <- answer{value, err}
 	}()
 	return done
@@ -141,7 +143,7 @@ func TestReadsAreSingleWhereSharingIsOff(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 50 {
 			wg.Go(func() {
-				value, err := r.get(t.Context(), fmt.Sprint("k", i))
+				value, err := r.get(t.Context(), entryOf(i))
 				require.NoError(t, err)
 				require.Equal(t, fmt.Sprint("v", i), string(value))
 			})
@@ -222,7 +224,7 @@ func TestATripThatIsNotAnswered(t *testing.T) {
 	}
 	silent.on.Store(false)
 	r.idle()
-	value, err := r.get(t.Context(), "k1")
+	value, err := r.get(t.Context(), entryOf(1))
 	require.NoError(t, err)
 	require.Equal(t, "v1", string(value))
 }
@@ -339,7 +341,7 @@ func TestReadsUnderLoad(t *testing.T) {
 					ctx, cancel = context.WithTimeout(ctx, time.Duration(i)*time.Microsecond)
 				}
 				n := (g*7 + i) % 100
-				value, err := r.get(ctx, fmt.Sprint("k", n))
+				value, err := r.get(ctx, entryOf(n))
 				cancel()
 				if err != nil {
 					if ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {

@@ -39,3 +39,36 @@ var (
 	readScript           = script.New(tagsSource + readSource)
 	setScript            = script.New(tagsSource + setSource)
 )
+
+// What publishes, for partitions of a cluster. The others are the same there.
+var (
+	shardedFill           = fillScript.Sharded()
+	shardedRelease        = releaseScript.Sharded()
+	shardedInvalidate     = invalidateScript.Sharded()
+	shardedInvalidateAll  = invalidateAllScript.Sharded()
+	shardedInvalidateTags = invalidateTagsScript.Sharded()
+	shardedSet            = setScript.Sharded()
+)
+
+// variant returns sc as the store's keys want it.
+func (s *Store) variant(sc script.Script) script.Script {
+	if !s.keys.sharded {
+		return sc
+	}
+	switch sc {
+	case fillScript:
+		return shardedFill
+	case releaseScript:
+		return shardedRelease
+	case invalidateScript:
+		return shardedInvalidate
+	case invalidateAllScript:
+		return shardedInvalidateAll
+	case invalidateTagsScript:
+		return shardedInvalidateTags
+	case setScript:
+		return shardedSet
+	default:
+		return sc
+	}
+}

@@ -52,14 +52,14 @@ var acquireSpecs = []spec{
 		f.requireTTL(ttl)
 	}},
 	{"acquire/a missing epoch is created and returned", func(f *fixture) {
-		require.False(f, f.exists(f.keys.Epoch()))
+		require.False(f, f.exists(f.keys.Epoch(0)))
 		l := f.acquire(f.a, NewToken())
 		require.Equal(f, EpochText(l.Epoch), f.epochInRedis())
-		require.Greater(f, f.pttl(f.keys.Epoch()), epochTTL-time.Minute)
+		require.Greater(f, f.pttl(f.keys.Epoch(0)), epochTTL-time.Minute)
 		l2, err := f.b.Acquire(f.ctx(), "another", NewToken(), Wanted, ttl, "inbox")
 		require.NoError(f, err)
 		require.Equal(f, l.Epoch, l2.Epoch, "and stays")
-		require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch()).Err())
+		require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch(0)).Err())
 		l3, err := f.b.Acquire(f.ctx(), "a third", NewToken(), Wanted, ttl, "inbox")
 		require.NoError(f, err)
 		require.NotEqual(f, l.Epoch, l3.Epoch, "one that was lost does not come back")
@@ -76,13 +76,13 @@ var acquireSpecs = []spec{
 					return rdb.HSet(ctx, key, "x", "y").Err()
 				}
 			}
-			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch()).Err())
-			require.NoError(f, put(f.ctx(), f.rdb, f.keys.Epoch()))
+			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch(0)).Err())
+			require.NoError(f, put(f.ctx(), f.rdb, f.keys.Epoch(0)))
 			l, err := f.a.Acquire(f.ctx(), "k-"+name, NewToken(), Wanted, ttl, "inbox")
 			require.NoError(f, err, name)
 			require.Equal(f, Acquired, l.Outcome)
 			require.Equal(f, EpochText(l.Epoch), f.epochInRedis(), name)
-			require.Positive(f, f.pttl(f.keys.Epoch()), name)
+			require.Positive(f, f.pttl(f.keys.Epoch(0)), name)
 		}
 	}},
 	{"acquire/another Redis type under the key is replaced", func(f *fixture) {
@@ -319,13 +319,13 @@ var acquireSpecs = []spec{
 			"", "x", "00000000000000ff", "00000000000000FF:+", "0000000000000ff:+", ":+", "00000000000000zz", "00000000000000ff0", "-000000000000001", "00000000000000FF", "0x000000000000ff",
 			"00000000000000f\x00", "000000000000 00f", "000000000000000\n", strings.Repeat("\xff", 16), strings.Repeat("0", 1<<16),
 		} {
-			require.NoError(f, f.rdb.Set(f.ctx(), f.keys.Epoch(), junk, 0).Err())
+			require.NoError(f, f.rdb.Set(f.ctx(), f.keys.Epoch(0), junk, 0).Err())
 			k, token := "k-"+junk[:min(len(junk), 20)], NewToken()
 			l, err := f.a.Acquire(f.ctx(), k, token, Wanted, ttl, "inbox")
 			require.NoError(f, err, "%.32q", junk)
 			require.Equal(f, EpochText(l.Epoch), f.epochInRedis())
 			require.NotEqual(f, junk, f.epochInRedis())
-			require.Positive(f, f.pttl(f.keys.Epoch()))
+			require.Positive(f, f.pttl(f.keys.Epoch(0)))
 			stored, err := f.a.Fill(f.ctx(), k, token, []byte("value"), ttl, l.Epoch, nil)
 			require.NoError(f, err)
 			require.True(f, stored)
@@ -471,7 +471,7 @@ var fillSpecs = []spec{
 		l := f.acquire(f.a, token)
 		f.wait(f.a, "waiter")
 		f.put(f.b, "other", time.Hour)
-		require.NoError(f, f.a.InvalidateAll(f.ctx(), []byte("all")))
+		require.NoError(f, f.a.InvalidateAll(f.ctx(), only, []byte("all"))[0])
 		ears := f.listen("waiter")
 		f.fill(f.a, token, "old", 2*time.Hour, l.Epoch, false)
 		require.Equal(f, []string{"waiter filled"}, ears.heard())
@@ -483,22 +483,24 @@ var fillSpecs = []spec{
 	}},
 	{"fill/is refused without an epoch", func(f *fixture) {
 		for name, spoil := range map[string]func() error{
-			"lost":       func() error { return f.rdb.Del(f.ctx(), f.keys.Epoch()).Err() },
-			"other":      func() error { return f.rdb.Set(f.ctx(), f.keys.Epoch(), "0123456789abcdef"+epochNote, time.Hour).Err() },
-			"wrong type": func() error { return f.rdb.RPush(f.ctx(), f.keys.Epoch(), "x").Err() },
+			"lost": func() error { return f.rdb.Del(f.ctx(), f.keys.Epoch(0)).Err() },
+			"other": func() error {
+				return f.rdb.Set(f.ctx(), f.keys.Epoch(0), "0123456789abcdef"+epochNote, time.Hour).Err()
+			},
+			"wrong type": func() error { return f.rdb.RPush(f.ctx(), f.keys.Epoch(0), "x").Err() },
 		} {
-			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Entry(key), f.keys.Epoch()).Err())
+			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Entry(key), f.keys.Epoch(0)).Err())
 			token := NewToken()
 			l := f.acquire(f.a, token)
 			f.wait(f.a, "waiter")
 			ears := f.listen("waiter")
-			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch()).Err())
+			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch(0)).Err())
 			require.NoError(f, spoil())
 			f.fill(f.a, token, "old", ttl, l.Epoch, false)
 			require.Equal(f, []string{"waiter filled"}, ears.heard(), name)
 			require.False(f, f.exists(f.keys.Entry(key)), name)
 		}
-		require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch()).Err())
+		require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch(0)).Err())
 	}},
 	{"fill/never shortens the TTL of the key", func(f *fixture) {
 		f.put(f.b, "other", time.Hour)
@@ -637,11 +639,11 @@ var setSpecs = []spec{
 	{"set/in another epoch it only invalidates", func(f *fixture) {
 		for name, spoil := range map[string]func() error{
 			"lost":       func() error { return nil },
-			"other":      func() error { return f.a.InvalidateAll(f.ctx(), []byte("all")) },
-			"wrong type": func() error { return f.rdb.RPush(f.ctx(), f.keys.Epoch(), "x").Err() },
+			"other":      func() error { return f.a.InvalidateAll(f.ctx(), only, []byte("all"))[0] },
+			"wrong type": func() error { return f.rdb.RPush(f.ctx(), f.keys.Epoch(0), "x").Err() },
 		} {
 			l := f.acquire(f.a, NewToken())
-			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch()).Err())
+			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch(0)).Err())
 			require.NoError(f, spoil())
 			ears := f.listen(f.channel())
 			stored, err := f.a.Set(f.ctx(), key, []byte("old"), ttl, l.Epoch, f.now()+patience.Milliseconds(), []byte("inv"))
@@ -649,7 +651,7 @@ var setSpecs = []spec{
 			require.False(f, stored, name)
 			require.False(f, f.exists(f.keys.Entry(key)), name)
 			require.Equal(f, []string{f.channel() + " inv"}, ears.heard(), name)
-			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch()).Err())
+			require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch(0)).Err())
 		}
 	}},
 }
@@ -755,12 +757,12 @@ var invalidateSpecs = []spec{
 		ears := f.listen(f.channel())
 		seen := map[string]bool{f.epochInRedis(): true}
 		for range 5 {
-			require.NoError(f, f.a.InvalidateAll(f.ctx(), []byte(everyByte())))
+			require.NoError(f, f.a.InvalidateAll(f.ctx(), only, []byte(everyByte()))[0])
 			require.Equal(f, []string{f.channel() + " " + everyByte()}, ears.heard())
 			e := f.epochInRedis()
 			require.False(f, seen[e], "never the same again")
 			seen[e] = true
-			require.Greater(f, f.pttl(f.keys.Epoch()), epochTTL-time.Minute)
+			require.Greater(f, f.pttl(f.keys.Epoch(0)), epochTTL-time.Minute)
 		}
 		f.requireValue(f.b, "other") // what there was stays, and is of another epoch
 		f.fill(f.a, token, "old", ttl, l.Epoch, false)
@@ -769,15 +771,15 @@ var invalidateSpecs = []spec{
 	}},
 	{"invalidate all/leaves what the heartbeat has noted", func(f *fixture) {
 		f.setEpoch(EpochText(7))
-		require.NoError(f, f.a.InvalidateAll(f.ctx(), []byte("all")))
-		require.Equal(f, f.epochInRedis()+epochNote, f.rdb.Get(f.ctx(), f.keys.Epoch()).Val())
+		require.NoError(f, f.a.InvalidateAll(f.ctx(), only, []byte("all"))[0])
+		require.Equal(f, f.epochInRedis()+epochNote, f.rdb.Get(f.ctx(), f.keys.Epoch(0)).Val())
 	}},
 	{"invalidate all/where no epoch was, or another type", func(f *fixture) {
-		require.NoError(f, f.a.InvalidateAll(f.ctx(), []byte("all")))
+		require.NoError(f, f.a.InvalidateAll(f.ctx(), only, []byte("all"))[0])
 		first := f.epochInRedis()
-		require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch()).Err())
-		require.NoError(f, f.rdb.RPush(f.ctx(), f.keys.Epoch(), "x").Err())
-		require.NoError(f, f.a.InvalidateAll(f.ctx(), []byte("all")))
+		require.NoError(f, f.rdb.Del(f.ctx(), f.keys.Epoch(0)).Err())
+		require.NoError(f, f.rdb.RPush(f.ctx(), f.keys.Epoch(0), "x").Err())
+		require.NoError(f, f.a.InvalidateAll(f.ctx(), only, []byte("all"))[0])
 		require.NotEqual(f, first, f.epochInRedis())
 	}},
 }

@@ -17,15 +17,20 @@ import (
 // a limit of its own.
 const MaxBatch = 1000
 
-// Store is the second tier for one cache and one schema. It may be used concurrently. Every call is one round trip (two
+// Store is the second tier for one cache and one schema on one Redis: all of it, or, in a cluster, what one node has of it. It
+// knows all partitions and leads no call elsewhere: to one about a partition that it does not have the node answers with MOVED (a
+// redis.Error), and nothing has happened. It may be used concurrently. Every call is one round trip (two
 // for a script that the server does not know yet), or, of Get, a part of one; it waits for ctx at most as well as the client
 // obeys it, and is not retried.
+//
+// While a slot is on its way to another node, the old one answers with ASK or TRYAGAIN if a key is not there, and nothing has
+// happened; or, if a script comes upon such a key in its course, with an error that has no name of its own, and what the script
+// has done until then stays: parts of an invalidation, and never anything that is read.
 type Store struct {
 	client   redis.UniversalClient
 	reads    reads
 	keys     Keys
 	field    string
-	channel  string
 	maxBytes int
 	shared   string // what the scripts are told of Options.Shared
 	tagged   bool
@@ -58,10 +63,10 @@ type Options struct {
 // New returns the store of one cache on client, which stays the caller's.
 func New(client redis.UniversalClient, opts Options) *Store {
 	s := &Store{
-		client: client, keys: opts.Keys, field: opts.Schema.Field(), channel: opts.Keys.Channel(opts.DB), maxBytes: opts.MaxBytes,
+		client: client, keys: opts.Keys.inDB(opts.DB), field: opts.Schema.Field(), maxBytes: opts.MaxBytes,
 		observe: opts.Observe, tagged: opts.Tagged,
 	}
-	s.reads.client, s.reads.field, s.reads.epoch, s.reads.limit = client, s.field, s.keys.Epoch(), opts.Pipelines
+	s.reads.client, s.reads.field, s.reads.limit = client, s.field, opts.Pipelines
 	s.reads.tagged, s.reads.sent = opts.Tagged, &s.commands
 	if opts.Shared {
 		s.shared = "1"
@@ -77,7 +82,7 @@ func (s *Store) Commands() uint64 { return s.commands.Load() }
 func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 	s.commands.Add(1)
 	began := s.began()
-	b, err := s.reads.get(ctx, s.keys.Entry(key))
+	b, err := s.reads.get(ctx, s.entry(key))
 	s.over(ctx, OpGet, 1, began, err)
 	s.bytesRead.Add(uint64(len(b)))
 	return envelopeRead(b, err)
@@ -98,9 +103,15 @@ func envelopeRead(b []byte, err error) ([]byte, error) {
 	return nil, err
 }
 
+// entry returns where the entry of key is.
+func (s *Store) entry(key string) entry {
+	p := s.keys.part(key)
+	return entry{key: p.entry(key), part: p}
+}
+
 // Set invalidates key's entry and stores envelope in its place for ttl, provided that the script runs at notAfter (ms of
-// Redis time) or earlier and that epoch is still the cache's. It reports whether it stored; it has invalidated in any case
-// where it returns no error. message is published with the change.
+// Redis time) or earlier and that epoch is still the one of key's partition. It reports whether it stored; it has invalidated
+// in any case where it returns no error. message is published with the change.
 func (s *Store) Set(ctx context.Context, key string, envelope []byte, ttl time.Duration, epoch uint64, notAfter int64, message []byte) (bool, error) {
 	stored, err := done(s.call(ctx, setScript, s.setCall(key, envelope, ttl, epoch, notAfter, message)))
 	s.wrote(stored, envelope)
@@ -108,28 +119,14 @@ func (s *Store) Set(ctx context.Context, key string, envelope []byte, ttl time.D
 }
 
 func (s *Store) setCall(key string, envelope []byte, ttl time.Duration, epoch uint64, notAfter int64, message []byte) script.Call {
-	call := script.Call{Keys: []string{s.keys.Entry(key), s.keys.Epoch()}, Args: []any{
-		s.channel, message, s.field, envelope, ttl.Milliseconds(), formatEpoch(epoch), notAfter,
+	e := s.entry(key)
+	call := script.Call{Keys: []string{e.key, e.part.epoch}, Args: []any{
+		e.part.channel, message, s.field, envelope, ttl.Milliseconds(), formatEpoch(epoch), notAfter,
 	}}
 	if tellsTags(envelope) {
 		call.Args = append(call.Args, formatEpoch(NewEpoch()), epochTTL.Milliseconds())
 	}
 	return call
-}
-
-// Invalidate deletes the entries of at most MaxBatch keys and publishes message, atomically.
-func (s *Store) Invalidate(ctx context.Context, keys []string, message []byte) error {
-	entries := make([]string, len(keys))
-	for i, key := range keys {
-		entries[i] = s.keys.Entry(key)
-	}
-	return s.run(ctx, invalidateScript, entries, s.channel, message).Err()
-}
-
-// InvalidateAll starts a new epoch and publishes message, atomically. Entries of the old one stay until their TTL, unread.
-func (s *Store) InvalidateAll(ctx context.Context, message []byte) error {
-	return s.run(ctx, invalidateAllScript, []string{s.keys.Epoch()},
-		formatEpoch(NewEpoch()), epochTTL.Milliseconds(), s.channel, message).Err()
 }
 
 func (s *Store) call(ctx context.Context, sc script.Script, c script.Call) *redis.Cmd {
@@ -138,7 +135,7 @@ func (s *Store) call(ctx context.Context, sc script.Script, c script.Call) *redi
 
 func (s *Store) run(ctx context.Context, sc script.Script, keys []string, args ...any) *redis.Cmd {
 	began := s.began()
-	cmd := sc.RunCounted(ctx, &s.commands, s.client, keys, args...)
+	cmd := s.variant(sc).RunCounted(ctx, &s.commands, s.client, keys, args...)
 	s.over(ctx, opOf(sc), entriesOf(sc, keys), began, cmd.Err())
 	return cmd
 }

@@ -34,7 +34,7 @@ var calls = map[string]func(ctx context.Context, s *Store) error{
 		return err
 	},
 	"Invalidate":    func(ctx context.Context, s *Store) error { return s.Invalidate(ctx, []string{key}, []byte("inv")) },
-	"InvalidateAll": func(ctx context.Context, s *Store) error { return s.InvalidateAll(ctx, []byte("all")) },
+	"InvalidateAll": func(ctx context.Context, s *Store) error { return s.InvalidateAll(ctx, only, []byte("all"))[0] },
 }
 
 func newStore(t *testing.T, rdb redis.UniversalClient) *Store {
@@ -248,8 +248,8 @@ func TestRedisOutOfMemory(t *testing.T) {
 		f := newFixture(t, rdb)
 		token := NewToken()
 		l := f.acquire(f.a, token)
-		f.wait(f.a, "waiter-"+f.keys.name)
-		ears := f.listen("waiter-"+f.keys.name, f.channel())
+		f.wait(f.a, "waiter-"+f.keys.parts[0].prefix)
+		ears := f.listen("waiter-"+f.keys.parts[0].prefix, f.channel())
 		full(t, rdb, true)
 		t.Cleanup(func() { _ = rdb.ConfigSet(context.Background(), "maxmemory", "0").Err() })
 		return f, token, l, ears
@@ -264,14 +264,14 @@ func TestRedisOutOfMemory(t *testing.T) {
 		f.requireLease(f.a, token, ttl)
 		require.Empty(t, ears.heard())
 		require.NoError(t, f.a.Release(f.ctx(), key, token, []byte("failed")))
-		require.Equal(t, []string{"waiter-" + f.keys.name + " failed"}, ears.heard())
+		require.Equal(t, []string{"waiter-" + f.keys.parts[0].prefix + " failed"}, ears.heard())
 		require.False(t, f.exists(f.keys.Entry(key)))
 	})
 	t.Run("a fill that must be refused is, without an error", func(t *testing.T) {
 		f, token, _, ears := start(t)
 		f.fill(f.a, NewToken(), "value", ttl, 1, false)
 		f.fill(f.a, token, "value", ttl, 1, false)
-		require.Equal(t, []string{"waiter-" + f.keys.name + " filled"}, ears.heard())
+		require.Equal(t, []string{"waiter-" + f.keys.parts[0].prefix + " filled"}, ears.heard())
 	})
 	t.Run("no lease is given or renewed", func(t *testing.T) {
 		f, token, _, _ := start(t)
@@ -301,7 +301,7 @@ func TestRedisOutOfMemory(t *testing.T) {
 		f, token, l, ears := start(t)
 		require.NoError(t, f.a.Invalidate(f.ctx(), []string{key}, []byte("inv")))
 		require.False(t, f.exists(f.keys.Entry(key)))
-		require.NoError(t, f.a.InvalidateAll(f.ctx(), []byte("all")))
+		require.NoError(t, f.a.InvalidateAll(f.ctx(), only, []byte("all"))[0])
 		require.NotEqual(t, EpochText(l.Epoch), f.epochInRedis())
 		require.Equal(t, []string{f.channel() + " inv", f.channel() + " all"}, ears.heard())
 		f.fill(f.a, token, "value", ttl, l.Epoch, false)
@@ -379,8 +379,8 @@ func TestAReplicaRefusesEveryChange(t *testing.T) {
 	_, err = f.a.Set(f.ctx(), key, []byte("new"), ttl, l.Epoch, f.now()+patience.Milliseconds(), []byte("inv"))
 	readonly(err)
 	readonly(f.a.Invalidate(f.ctx(), []string{key}, []byte("inv")))
-	readonly(f.a.InvalidateAll(f.ctx(), []byte("all")))
-	readonly(f.a.InvalidateTags(f.ctx(), []string{"red"}, []byte("tags")))
+	readonly(f.a.InvalidateAll(f.ctx(), only, []byte("all"))[0])
+	readonly(f.a.InvalidateTags(f.ctx(), only, []string{"red"}, []byte("tags"))[0])
 
 	require.Equal(t, before, f.fields())
 	require.Empty(t, ears.heard(), "and says nothing")

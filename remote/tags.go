@@ -92,25 +92,14 @@ func tellsTags(envelope []byte) bool {
 	return len(envelope) <= at || envelope[at] > 0
 }
 
-// InvalidateTags invalidates the entries that have one of at most MaxBatch tags, refuses what loads under way would store
-// with one, and publishes message, atomically. The entries stay until their TTL, unread.
-func (s *Store) InvalidateTags(ctx context.Context, tags []string, message []byte) error {
-	keys := make([]string, 1, 1+len(tags))
-	keys[0] = s.keys.Epoch()
-	for _, tag := range tags {
-		keys = append(keys, s.keys.Tag(tag))
-	}
-	return s.run(ctx, invalidateTagsScript, keys, s.channel, message, formatEpoch(NewEpoch()), epochTTL.Milliseconds()).Err()
-}
-
 // readCall is what readScript is given for an entry.
-func (r *reads) readCall(entry string) script.Call {
-	return script.Call{Keys: []string{entry, r.epoch}, Args: []any{r.field, r.field + tagSuffix}}
+func (r *reads) readCall(e entry) script.Call {
+	return script.Call{Keys: []string{e.key, e.part.epoch}, Args: []any{r.field, r.field + tagSuffix}}
 }
 
 // standing reads an entry whose tags have to be looked at. Who calls counts one command.
-func (r *reads) standing(ctx context.Context, entry string) ([]byte, error) {
-	call := r.readCall(entry)
+func (r *reads) standing(ctx context.Context, e entry) ([]byte, error) {
+	call := r.readCall(e)
 	var sent atomic.Uint64
 	value, err := bytesOf(readScript.RunCounted(ctx, &sent, r.client, call.Keys, call.Args...))
 	r.sent.Add(sent.Load() - 1)
@@ -118,10 +107,10 @@ func (r *reads) standing(ctx context.Context, entry string) ([]byte, error) {
 }
 
 // standingMany is standing for several, in one round trip.
-func (r *reads) standingMany(ctx context.Context, entries []string) []answer {
+func (r *reads) standingMany(ctx context.Context, entries []entry) []answer {
 	calls := make([]script.Call, len(entries))
-	for i, entry := range entries {
-		calls[i] = r.readCall(entry)
+	for i, e := range entries {
+		calls[i] = r.readCall(e)
 	}
 	out := make([]answer, len(entries))
 	var sent atomic.Uint64

@@ -60,7 +60,7 @@ func (g *tagging) store(payload string, tags ...string) {
 
 func (g *tagging) invalidate(tags ...string) {
 	g.Helper()
-	require.NoError(g, g.tagged.InvalidateTags(g.ctx(), tags, []byte("message")))
+	require.NoError(g, g.tagged.InvalidateTags(g.ctx(), only, tags, []byte("message"))[0])
 }
 
 // requirePayload says what every way of reading finds, "" for nothing.
@@ -98,7 +98,7 @@ func (g *tagging) requireDecoded(want string, b []byte) {
 	require.Equal(g, want, string(e.Payload))
 }
 
-func (g *tagging) counterKey() string { return prefix + g.keys.name + "}:tags" }
+func (g *tagging) counterKey() string { return g.keys.parts[0].prefix + "tags" }
 
 func (g *tagging) del(redisKey string) {
 	g.Helper()
@@ -180,12 +180,12 @@ var tagBehaviours = map[string]func(g *tagging){
 	},
 	"a version that is lost is a miss, and agrees with nothing later": func(g *tagging) {
 		g.store("old", "red")
-		g.del(g.keys.Tag("red"))
+		g.del(g.keys.Tag(0, "red"))
 		g.requirePayload("")
 		g.invalidate("red")
 		g.requirePayload("")
 		g.store("new", "red") // makes a version
-		g.del(g.keys.Tag("red"))
+		g.del(g.keys.Tag(0, "red"))
 		g.requirePayload("")
 	},
 	"an entry from before an invalidation, whose version was lost and made again": func(g *tagging) {
@@ -195,7 +195,7 @@ var tagBehaviours = map[string]func(g *tagging){
 		g.store("new", "red")
 		require.NoError(g, g.rdb.HSet(g.ctx(), g.keys.Entry(key), old).Err())
 		g.requirePayload("")
-		g.del(g.keys.Tag("red"))
+		g.del(g.keys.Tag(0, "red"))
 		l := g.lease()
 		require.True(g, g.fillAs(l, "newer", "red"))
 		require.NoError(g, g.rdb.HSet(g.ctx(), g.keys.Entry(key), old).Err())
@@ -204,15 +204,15 @@ var tagBehaviours = map[string]func(g *tagging){
 	"a version that is lost during a load": func(g *tagging) {
 		g.store("v", "red", "green")
 		l := g.lease()
-		g.del(g.keys.Tag("red"))
+		g.del(g.keys.Tag(0, "red"))
 		require.True(g, g.fillAs(l, "nothing was invalidated", "red", "green"))
 		l = g.lease()
-		g.del(g.keys.Tag("red"))
+		g.del(g.keys.Tag(0, "red"))
 		g.invalidate("green")
 		require.False(g, g.fillAs(l, "old", "red", "green"))
 		l = g.lease()
 		g.invalidate("green")
-		g.del(g.keys.Tag("red"))
+		g.del(g.keys.Tag(0, "red"))
 		require.False(g, g.fillAs(l, "red may have been invalidated", "red"))
 		g.requirePayload("")
 	},
@@ -258,7 +258,7 @@ var tagBehaviours = map[string]func(g *tagging){
 			g.invalidate("green")
 			g.requirePayload("")
 		}
-		many := g.tagged.SetMany(g.ctx(), []Setting{{Key: key, Envelope: g.envelope(key, "set", "red"), TTL: ttl}}, 1, 1<<50)
+		many := g.tagged.SetMany(g.ctx(), []Setting{{Key: key, Envelope: g.envelope(key, "set", "red"), TTL: ttl, Epoch: 1, NotAfter: 1 << 50}})
 		require.NoError(g, many[0].Err)
 		g.requirePayload("set")
 		g.invalidate("red")
@@ -274,15 +274,15 @@ var tagBehaviours = map[string]func(g *tagging){
 	},
 	"versions outlast their entries": func(g *tagging) {
 		g.store("v", "red")
-		require.Greater(g, g.pttl(g.keys.Tag("red")), ttl)
-		require.NoError(g, g.rdb.PExpire(g.ctx(), g.keys.Tag("red"), ttl/2).Err())
+		require.Greater(g, g.pttl(g.keys.Tag(0, "red")), ttl)
+		require.NoError(g, g.rdb.PExpire(g.ctx(), g.keys.Tag(0, "red"), ttl/2).Err())
 		g.store("v", "red")
-		require.Greater(g, g.pttl(g.keys.Tag("red")), ttl)
+		require.Greater(g, g.pttl(g.keys.Tag(0, "red")), ttl)
 	},
 	"strangers under the keys": func(g *tagging) {
 		for _, stray := range []any{"", "x", "0123456789abcdef:", "0123456789abcdef:12345678901234567", nil} {
 			g.store("v", "red", "green")
-			g.setTo(g.keys.Tag("red"), stray)
+			g.setTo(g.keys.Tag(0, "red"), stray)
 			g.requirePayload("")
 			g.invalidate("red")
 			g.store("v", "red", "green")

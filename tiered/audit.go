@@ -86,15 +86,18 @@ func (c *Cache[V]) awaitAudit() {
 func (c *Cache[V]) auditOne() (suspect[V], bool) {
 	var none suspect[V]
 	key, e := c.local.Sample()
-	o := c.look()
-	if e == nil || !o.open || !o.keep || c.breaker.isOpen() || c.pending.has(key) {
+	if e == nil {
+		return none, false
+	}
+	o := c.look(key)
+	if !o.open || !o.keep || o.node.breaker.isOpen() || c.isPending(key) {
 		return none, false
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.opts.RedisTimeout)
 	defer cancel()
-	raw, err := c.reads.Get(ctx, key)
+	raw, err := o.node.reads.Get(ctx, key)
 	at := mono.Now()
-	if err != nil || raw == nil || !c.gate.same(o) {
+	if err != nil || raw == nil || !o.same() {
 		return none, false
 	}
 	env, err := remote.Decode(raw, key)
@@ -152,7 +155,7 @@ func (c *Cache[V]) diverged(s suspect[V]) {
 	c.evict(s.key)
 	c.count.diverged.Add(1)
 	d := Divergence{Cache: c.name, Key: s.key, Found: time.Now(), LocalAge: time.Duration(mono.Now() - s.entry.At())}
-	if now := c.redisNow(); now > 0 {
+	if now := c.redisNow(c.part(s.key)); now > 0 {
 		d.RemoteAge = time.Duration(max(now-s.created, 0)) * time.Millisecond
 	}
 	c.watch.diverged(d)

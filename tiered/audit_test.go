@@ -19,10 +19,10 @@ func setUnheard(t *testing.T, c *Cache[int], key string, v int) {
 	t.Helper()
 	keys, err := remote.KeysFor(c.name)
 	require.NoError(t, err)
-	store := remote.New(c.bus.control, remote.Options{Keys: keys, Schema: c.schema, DB: 99})
+	store := remote.New(controlOf(c)[0], remote.Options{Keys: keys, Schema: c.schema, DB: 99})
 	payload, err := c.encode(key, v, nil)
 	require.NoError(t, err)
-	tr, known := c.gate.known()
+	tr, known := gateOf(c, "k").known()
 	require.True(t, known)
 	env := remote.Envelope{
 		Schema: c.schema, Epoch: tr.epoch, Payload: payload, Created: tr.now() + 1, Expires: tr.now() + time.Hour.Milliseconds(),
@@ -117,7 +117,7 @@ func TestAuditWhileAnInvalidationIsOnItsWay(t *testing.T) {
 		require.True(t, differs)
 		suspects := c.lookAgain([]suspect[int]{s})
 		require.Len(t, suspects, 1, "its time is not over")
-		w.redis.Publish(c.channel, string(pubsub.Message{Op: pubsub.Invalidate, Sender: "late", Keys: []string{"k"}}.Encode()))
+		w.redis.Publish(channelOf(c, "k"), string(pubsub.Message{Op: pubsub.Invalidate, Sender: "late", Keys: []string{"k"}}.Encode()))
 		time.Sleep(DefaultMaxStaleness + time.Millisecond)
 		require.Empty(t, c.lookAgain(suspects))
 		require.Zero(t, c.Stats().Diverged)
@@ -157,12 +157,12 @@ func TestAuditOfWhatIsYoungerThanRedis(t *testing.T) {
 		c := w.instance(t)
 		setUnheard(t, c, "k", 1)
 		time.Sleep(time.Second)
-		c.breaker.rest, c.breaker.until = time.Hour, 1<<62
-		c.breaker.troubled.Store(true)
+		breakerOf(c, "k").rest, breakerOf(c, "k").until = time.Hour, 1<<62
+		breakerOf(c, "k").troubled.Store(true)
 		w.source.write("k")
 		w.source.write("k")
 		require.Equal(t, 2, get(t, c, "k"), "loaded without Redis")
-		c.breaker.worked()
+		breakerOf(c, "k").worked()
 		_, differs := sampled(t, c)
 		require.False(t, differs)
 	})

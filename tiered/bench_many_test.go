@@ -34,7 +34,7 @@ func BenchmarkGetMany(b *testing.B) {
 		require.NoError(b, err)
 		b.Cleanup(func() { _ = c.Close() })
 		require.NoError(b, c.Ready(soon(b)))
-		eventually(b, "nothing is in doubt", func() bool { return c.gate.look().keep })
+		eventually(b, "nothing is in doubt", func() bool { return keeps(c) })
 		_, err = c.GetMany(ctx, keys)
 		require.NoError(b, err)
 		b.Run(from+"/GetMany", func(b *testing.B) {

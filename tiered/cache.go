@@ -15,7 +15,6 @@ import (
 	"github.com/tandemcache/tandem/internal/quiet"
 	"github.com/tandemcache/tandem/internal/timeout"
 	"github.com/tandemcache/tandem/local"
-	"github.com/tandemcache/tandem/pubsub"
 	"github.com/tandemcache/tandem/remote"
 )
 
@@ -26,31 +25,25 @@ const (
 
 // Cache is a two-tier cache of values of type V under string keys. All methods may be called concurrently.
 type Cache[V any] struct {
-	name    string
-	opts    Options[V] // with defaults, never changed
-	schema  remote.Schema
-	channel string
-	topic   pubsub.Topic
-	logger  *quiet.Logger
+	name   string
+	opts   Options[V] // with defaults, never changed
+	schema remote.Schema
+	keys   remote.Keys
+	logger *quiet.Logger
 
 	local   *local.Store[V]
-	reads   *remote.Store // on the bus' data client
-	writes  *remote.Store // on its control client
-	gate    *gate
-	breaker breaker
+	parts   []*part // never changed
 	flights flights[V]
 	waiters waiters
-	pending *pending
-	journal *journal
-	gather  gather
 	foreign *foreign[V] // nil without Options.Tracking
 	tries   bool        // see try
 	watch   *watcher    // nil without an Observer
 
-	untrusted *untrusted
+	nodesMu sync.Mutex // protects what follows; taken under the hub's lock
+	nodes   []*node
+	gone    traffic // with nodes that are not there any more
 
-	beatFailing atomic.Bool   // see reportBeat
-	auditDone   chan struct{} // closed when the audit has ended, nil if there is none
+	auditDone chan struct{} // closed when the audit has ended, nil if there is none
 
 	timeouts timeout.Group // of what flights wait for Redis
 	count    counters
@@ -59,28 +52,30 @@ type Cache[V any] struct {
 
 	bus    *Bus
 	ownBus bool
-	leave  func() // the bus
+	leave  []func() // the bus, a part each; see enter
 
 	// ctx ends when the cache is closed.
-	ctx       context.Context //nolint:containedctx // the life of the cache's goroutines, ended by Close
-	cancel    context.CancelFunc
-	closed    atomic.Bool
-	closing   sync.Once
-	closeErr  error
-	ready     chan struct{} // closed once readySigns has all
-	readyHas  atomic.Uint32
-	redisBack chan struct{} // a word for retryLoop at each good heartbeat; room for one
+	ctx      context.Context //nolint:containedctx // the life of the cache's goroutines, ended by Close
+	cancel   context.CancelFunc
+	closed   atomic.Bool
+	closing  sync.Once
+	closeErr error
+	ready    chan struct{}         // closed once no part is unready
+	unready  atomic.Int64          // how many parts lack some of readySigns
+	refused  atomic.Pointer[error] // ErrPartitions
+	toVoid   []int                 // of keepLayout: partitions that voidAll has not reached
 
-	slots      chan struct{} // a slot for each load without a lease; nil without MaxLoads
-	courtesies chan struct{} // a slot for each releaseLater on its way
-	mu         sync.Mutex    // protects stopped, and background's and writing's growing
-	stopped    bool
-	background sync.WaitGroup // goroutines that Close waits for
-	writing    sync.WaitGroup // calls that may leave something pending, which Close waits for
+	somePending chan struct{} // room for one: some part has something pending
+	slots       chan struct{} // a slot for each load without a lease; nil without MaxLoads
+	courtesies  chan struct{} // a slot for each releaseLater on its way
+	mu          sync.Mutex    // protects leave, stopped, and background's and writing's growing
+	stopped     bool
+	background  sync.WaitGroup // goroutines that Close waits for
+	writing     sync.WaitGroup // calls that may leave something pending, which Close waits for
 }
 
-// New returns the cache called name in the Redis of rdb. Caches of one name in one Redis are instances of one cache,
-// wherever they run.
+// New returns the cache called name in the Redis of rdb, which is a *redis.Client or, for a Redis Cluster, a
+// *redis.ClusterClient. Caches of one name in one Redis are instances of one cache, wherever they run.
 //
 // It returns at once also if Redis is down: the cache then loads from the source, and connects when Redis comes back. Ready
 // waits for it. rdb stays the caller's and is never closed; the cache opens connections of its own with the same options,
@@ -91,7 +86,7 @@ type Cache[V any] struct {
 // which the contract cannot be kept.
 func New[V any](rdb redis.UniversalClient, name string, opts Options[V]) (*Cache[V], error) {
 	opts = opts.withDefaults()
-	keys, nameErr := remote.KeysFor(name)
+	nameErr := remote.CheckName(name)
 	if nameErr != nil {
 		nameErr = fmt.Errorf("%w: %w", ErrInvalidOption, nameErr)
 	}
@@ -111,7 +106,7 @@ func New[V any](rdb redis.UniversalClient, name string, opts Options[V]) (*Cache
 	case bus.rdb != rdb:
 		return nil, fmt.Errorf("%w: Options.Bus was made from another client than the one given to New", ErrInvalidOption)
 	}
-	c, err := newCache(name, opts, keys, schema, bus)
+	c, err := newCache(name, opts, schema, bus)
 	if err != nil {
 		if opts.Bus == nil {
 			err = errors.Join(err, bus.Close())
@@ -121,70 +116,96 @@ func New[V any](rdb redis.UniversalClient, name string, opts Options[V]) (*Cache
 	return c, nil
 }
 
-func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remote.Schema, bus *Bus) (*Cache[V], error) {
+func newCache[V any](name string, opts Options[V], schema remote.Schema, bus *Bus) (*Cache[V], error) {
+	keys, err := bus.keys(name)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Tracking && bus.only == nil {
+		return nil, fmt.Errorf("%w: Options.Tracking is set, and does not work with a Redis Cluster: leave it unset", ErrInvalidOption)
+	}
 	store, err := local.New(local.Options[V]{
-		Bytes: opts.LocalBytes, MaxStaleness: opts.MaxStaleness, Cost: containedCost(opts.Cost),
+		Bytes: opts.LocalBytes, MaxStaleness: opts.MaxStaleness, Partitions: keys.Partitions(), Cost: containedCost(opts.Cost),
 	})
 	if err != nil {
 		return nil, err
 	}
-	stored := remote.Options{
-		Keys: keys, Schema: schema, DB: bus.db, MaxBytes: opts.MaxEntryBytes, Pipelines: opts.Pipelines, Shared: opts.NoLease,
-		Tagged: opts.Tags != nil,
-	}
-	bus.data.AllowBulk(opts.MaxEntryBytes)
 	logger := quiet.New(opts.Logger, time.Minute)
-	watch := newWatcher(opts.Observer, name, logger)
-	stored.Observe = watch.remote()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Cache[V]{
-		name: name, opts: opts, schema: schema, channel: keys.Channel(bus.db),
+		name: name, opts: opts, schema: schema, keys: keys,
 		logger: logger,
-		watch:  watch,
+		watch:  newWatcher(opts.Observer, name, logger),
 
-		untrusted: newUntrusted(opts.MaxStaleness),
-
-		local:   store,
-		reads:   remote.New(bus.data, stored),
-		writes:  remote.New(bus.control, stored),
-		gate:    newGate(opts.MaxStaleness),
-		pending: newPending(),
-		journal: newJournal(),
-		bus:     bus, ownBus: opts.Bus == nil,
+		local: store,
+		bus:   bus, ownBus: opts.Bus == nil,
 		ctx: ctx, cancel: cancel,
-		ready:      make(chan struct{}),
-		redisBack:  make(chan struct{}, 1),
-		courtesies: make(chan struct{}, maxCourtesies),
+		ready:       make(chan struct{}),
+		somePending: make(chan struct{}, 1),
+		courtesies:  make(chan struct{}, maxCourtesies),
 	}
 	if opts.MaxLoads > 0 {
 		c.slots = make(chan struct{}, opts.MaxLoads)
 	}
-	c.gather.send = c.sendInvalidation
+	c.parts = c.newParts()
+	c.unready.Store(int64(len(c.parts)))
 	c.tries = triesWith(c.opts)
 	c.flights.seed = maphash.MakeSeed()
 	c.flights.take, c.flights.live, c.flights.run = c.ticket, store.Live, c.fly
-	c.topic = pubsub.Topic{
-		Channel: c.channel, VersionKey: keys.Epoch(), VersionTTL: versionTTL,
-		Bound: opts.MaxStaleness, Handler: listener[V]{c},
-	}
-	if opts.Acknowledge {
-		c.topic.Registry = keys.Instances()
-	}
-	c.leave, err = bus.hub.Join(c.topic)
-	if err != nil {
+	if err := c.begin(); err != nil {
 		cancel()
 		store.Close()
-		watch.stop(opts.CloseTimeout)
-		return nil, fmt.Errorf("%w: Options.Bus: %w", ErrClosed, err)
+		c.watch.stop(opts.CloseTimeout)
+		return nil, err
 	}
-	c.spawn(c.retryLoop)
+	c.spawn(c.repeatLoop)
 	if opts.Tracking {
-		if err := c.follow(keys.Entries()); err != nil {
+		if err := c.follow(keys.Entries(0)); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 	}
 	c.startAudit()
 	return c, nil
+}
+
+// begin joins the bus; in a cluster when it is known that the others have as many partitions.
+func (c *Cache[V]) begin() error {
+	if c.bus.only != nil {
+		return c.enter()
+	}
+	if c.bus.hasEnded() {
+		return fmt.Errorf("%w: Options.Bus", ErrClosed)
+	}
+	c.spawn(c.keepLayout)
+	return nil
+}
+
+// enter joins the bus with all parts.
+func (c *Cache[V]) enter() error {
+	for _, p := range c.parts {
+		leave, err := c.bus.hub.Join(p.topic)
+		if err != nil {
+			return fmt.Errorf("%w: Options.Bus: %w", ErrClosed, err)
+		}
+		c.mu.Lock()
+		c.leave = append(c.leave, leave)
+		c.mu.Unlock()
+	}
+	return nil
+}
+
+// exit leaves the bus, and L1 without proof.
+func (c *Cache[V]) exit() {
+	c.mu.Lock()
+	all := c.leave
+	c.leave = nil
+	c.mu.Unlock()
+	for _, leave := range all {
+		leave()
+	}
+	for i := range c.parts {
+		c.local.End(i) // on a bus that lives on, nobody else would
+	}
 }
 
 // ticket is a flight's. What L2 says is believed on the word of a heartbeat, which may be older than the flight: an entry
@@ -193,11 +214,12 @@ func newCache[V any](name string, opts Options[V], keys remote.Keys, schema remo
 // Whoever may serve without proof may do so without Redis knowing of him, and nobody can wait for his acknowledgement. So with
 // Options.Acknowledge what is read is as old as can be, and only the session's proof vouches for it.
 func (c *Cache[V]) ticket(key string) local.Ticket {
-	t := c.local.Ticket(key)
+	p := c.part(key)
+	t := c.local.Ticket(p.number, key)
 	if c.opts.Acknowledge {
 		return t.NotAfter(mono.Never)
 	}
-	if o := c.look(); o.open {
+	if o := p.look(); o.open {
 		t = t.NotAfter(o.sent)
 	}
 	return t
@@ -207,17 +229,26 @@ func (c *Cache[V]) ticket(key string) local.Ticket {
 func (c *Cache[V]) Name() string { return c.name }
 
 // Ready waits until the cache hears invalidations and Redis takes writes, for the first time; until then L1 keeps what it
-// loads for MaxStaleness only. It returns ctx's error if that ends first, and ErrClosed. A cache that is not ready may be used.
+// loads for MaxStaleness only. A cache that is not ready may be used.
+//
+// It returns ctx's error if that ends first, and with it why the last heartbeat failed, if it did: what Health has as RedisError. It
+// returns ErrPartitions, and ErrClosed.
 func (c *Cache[V]) Ready(ctx context.Context) error {
 	select {
 	case <-c.ready:
 		if c.closed.Load() {
 			return ErrClosed
 		}
+		if err := c.refused.Load(); err != nil {
+			return *err
+		}
 		return nil
 	case <-c.ctx.Done():
 		return ErrClosed
 	case <-ctx.Done():
+		if err := c.Health().RedisError; err != nil {
+			return fmt.Errorf("%w; Redis: %w", ctx.Err(), err)
+		}
 		return ctx.Err()
 	}
 }
@@ -228,12 +259,6 @@ const (
 	taken                         // Redis has taken the first heartbeat
 	readySigns = heard | taken
 )
-
-func (c *Cache[V]) readyFor(sign uint32) {
-	if old := c.readyHas.Or(sign); old != readySigns && old|sign == readySigns {
-		close(c.ready)
-	}
-}
 
 // spawn runs f on a goroutine that Close waits for; false means that the cache is closed and f does not run.
 func (c *Cache[V]) spawn(f func()) bool {
@@ -246,15 +271,19 @@ func (c *Cache[V]) spawn(f func()) bool {
 	return true
 }
 
-// write reports whether the cache is open. If it is, Close waits until c.writing.Done is called.
-func (c *Cache[V]) write() bool {
+// write returns why nothing can be changed, if so. If not, Close waits until c.writing.Done is called.
+func (c *Cache[V]) write() error {
+	if err := c.refused.Load(); err != nil {
+		c.flushLocal() // the copies of this process are all that it can change
+		return *err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped {
-		return false
+		return ErrClosed
 	}
 	c.writing.Add(1)
-	return true
+	return nil
 }
 
 // await waits until done is closed, no longer than patience: by then user code may have ended.
@@ -299,14 +328,15 @@ func (c *Cache[V]) Close() error {
 		defer cancel()
 		c.background.Wait()
 		c.closeErr = c.drainAll(ctx)
-		c.leave()
-		c.local.End() // on a bus that lives on, nobody else would
+		c.exit()
 		c.local.Close()
 		c.resign() // now that nothing is served any more
 		if c.ownBus {
 			c.closeErr = errors.Join(c.closeErr, c.bus.Close())
 		}
-		c.untrusted.stop()
+		for _, p := range c.parts {
+			p.untrusted.stop()
+		}
 		c.awaitAudit()
 		c.watch.stop(c.opts.CloseTimeout)
 	})

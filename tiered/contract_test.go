@@ -15,67 +15,73 @@ import (
 
 func TestOneLoadFillsBothTiers(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	s.write("k")
-	f := fleet(t, 2, r, s)
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		s.write("k")
+		f := fleet(t, 2, r, s)
 
-	require.Equal(t, 1, get(t, f[0], "k"))
-	require.Equal(t, 1, get(t, f[0], "k"))
-	require.Equal(t, 1, get(t, f[1], "k"))
-	require.EqualValues(t, 1, s.loads.Load())
+		require.Equal(t, 1, get(t, f[0], "k"))
+		require.Equal(t, 1, get(t, f[0], "k"))
+		require.Equal(t, 1, get(t, f[1], "k"))
+		require.EqualValues(t, 1, s.loads.Load())
 
-	st := f[0].Stats()
-	require.EqualValues(t, 1, st.LocalHits)
-	require.EqualValues(t, 1, st.RemoteMisses)
-	require.EqualValues(t, 1, st.Fills)
-	require.EqualValues(t, 1, f[1].Stats().RemoteHits)
-	require.Zero(t, f[1].Stats().RemoteMisses)
+		st := f[0].Stats()
+		require.EqualValues(t, 1, st.LocalHits)
+		require.EqualValues(t, 1, st.RemoteMisses)
+		require.EqualValues(t, 1, st.Fills)
+		require.EqualValues(t, 1, f[1].Stats().RemoteHits)
+		require.Zero(t, f[1].Stats().RemoteMisses)
+	})
 }
 
 // C1: readers of all instances who ask for one missing key while it is being loaded share one load.
 func TestC1OneLoadInTheFleet(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	f := fleet(t, 3, r, s)
-	read, letGo := s.holdNext()
-	var wg sync.WaitGroup
-	var wrong atomic.Int64
-	for i := range 90 {
-		wg.Go(func() {
-			if v, err := f[i%3].Get(soon(t), "k"); v != 0 || err != nil {
-				wrong.Add(1)
-			}
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		f := fleet(t, 3, r, s)
+		read, letGo := s.holdNext()
+		var wg sync.WaitGroup
+		var wrong atomic.Int64
+		for i := range 90 {
+			wg.Go(func() {
+				if v, err := f[i%3].Get(soon(t), "k"); v != 0 || err != nil {
+					wrong.Add(1)
+				}
+			})
+		}
+		wait(t, "the load", read)
+		// Until every instance has asked for the lease: one holds it, two wait.
+		eventually(t, "the others wait for the lease", func() bool {
+			return f[0].Stats().LeaseWaits+f[1].Stats().LeaseWaits+f[2].Stats().LeaseWaits >= 2
 		})
-	}
-	wait(t, "the load", read)
-	// Until every instance has asked for the lease: one holds it, two wait.
-	eventually(t, "the others wait for the lease", func() bool {
-		return f[0].Stats().LeaseWaits+f[1].Stats().LeaseWaits+f[2].Stats().LeaseWaits >= 2
+		letGo()
+		wg.Wait()
+		require.Zero(t, wrong.Load())
+		require.EqualValues(t, 1, s.loads.Load())
 	})
-	letGo()
-	wg.Wait()
-	require.Zero(t, wrong.Load())
-	require.EqualValues(t, 1, s.loads.Load())
 }
 
 // A waiter is told when the lease's holder has filled, and does not find out by polling.
 func TestAWaiterIsToldAtOnce(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	f := fleet(t, 2, r, s)
-	read, letGo := s.holdNext()
-	first := getAsync(soon(t), f[0], "k")
-	wait(t, "the load", read)
-	second := getAsync(soon(t), f[1], "k")
-	eventually(t, "it waits", func() bool { return f[1].Stats().LeaseWaits > 0 })
-	// Wait until the next poll is at least four times firstPoll away, then measure.
-	eventually(t, "it polls slowly", func() bool { return f[1].Stats().LeaseWaits >= 4 })
-	began := time.Now()
-	letGo()
-	require.Equal(t, result{}, wait(t, "first", first))
-	require.Equal(t, result{}, wait(t, "second", second))
-	require.Less(t, time.Since(began), 3*firstPoll)
-	require.EqualValues(t, 1, s.loads.Load())
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		f := fleet(t, 2, r, s)
+		read, letGo := s.holdNext()
+		first := getAsync(soon(t), f[0], "k")
+		wait(t, "the load", read)
+		second := getAsync(soon(t), f[1], "k")
+		eventually(t, "it waits", func() bool { return f[1].Stats().LeaseWaits > 0 })
+		// Wait until the next poll is at least four times firstPoll away, then measure.
+		eventually(t, "it polls slowly", func() bool { return f[1].Stats().LeaseWaits >= 4 })
+		began := time.Now()
+		letGo()
+		require.Equal(t, result{}, wait(t, "first", first))
+		require.Equal(t, result{}, wait(t, "second", second))
+		require.Less(t, time.Since(began), 3*firstPoll)
+		require.EqualValues(t, 1, s.loads.Load())
+	})
 }
 
 // C4 and C2: a load that read the old version is under way when another instance (or its own) invalidates. Its result must
@@ -99,27 +105,33 @@ func TestC4AnOldLoadLeavesNothingBehind(t *testing.T) {
 		for _, writer := range []int{0, 1} {
 			t.Run(fmt.Sprintf("%s by instance %d", name, writer), func(t *testing.T) {
 				t.Parallel()
-				r, s := newRedis(t), newSource()
-				f := fleet(t, 3, r, s)
-				s.write("k")
-				read, letGo := s.holdNext()
-				defer letGo()
-				loader := getAsync(soon(t), f[0], "k")
-				wait(t, "the load", read)
+				onBoth(t, func(t *testing.T, r rig) {
+					s := newSource()
+					f := fleet(t, 3, r, s)
+					s.write("k")
+					read, letGo := s.holdNext()
+					defer letGo()
+					loader := getAsync(soon(t), f[0], "k")
+					wait(t, "the load", read)
 
-				received := f[0].Stats().Received
-				require.NoError(t, write(soon(t), f[writer], s))
-				// C2: while the old load is still on its way.
-				require.Equal(t, 2, get(t, f[writer], "k"))
-				eventually(t, "the loader has heard", func() bool { return f[0].Stats().Received > received })
+					received := f[0].Stats().Received
+					messages := uint64(1)
+					if name == "InvalidateAll" {
+						messages = uint64(r.partitions())
+					}
+					require.NoError(t, write(soon(t), f[writer], s))
+					// C2: while the old load is still on its way.
+					require.Equal(t, 2, get(t, f[writer], "k"))
+					eventually(t, "the loader has heard", func() bool { return f[0].Stats().Received >= received+messages })
 
-				letGo()
-				require.Equal(t, result{val: 1}, wait(t, "the loader", loader), "who asked before the write gets what it asked for")
-				for i, c := range f {
-					require.Equal(t, 2, get(t, c, "k"), "instance %d", i)
-					require.Equal(t, 2, get(t, c, "k"), "instance %d again", i)
-				}
-				require.EqualValues(t, 1, f[0].Stats().Refused)
+					letGo()
+					require.Equal(t, result{val: 1}, wait(t, "the loader", loader), "who asked before the write gets what it asked for")
+					for i, c := range f {
+						require.Equal(t, 2, get(t, c, "k"), "instance %d", i)
+						require.Equal(t, 2, get(t, c, "k"), "instance %d again", i)
+					}
+					require.EqualValues(t, 1, f[0].Stats().Refused)
+				})
 			})
 		}
 	}
@@ -128,42 +140,46 @@ func TestC4AnOldLoadLeavesNothingBehind(t *testing.T) {
 // The old load's result must not be in L2 either: nobody has loaded in between.
 func TestC4ARefusedFillIsNotInRedis(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	f := fleet(t, 2, r, s)
-	read, letGo := s.holdNext()
-	loader := getAsync(soon(t), f[0], "k")
-	wait(t, "the load", read)
-	s.write("k")
-	require.NoError(t, f[1].Invalidate(soon(t), "k"))
-	letGo()
-	require.Equal(t, 0, wait(t, "the loader", loader).val)
-	require.False(t, r.Exists("tandem:{things}:k:k"))
-	require.Equal(t, 1, get(t, f[1], "k"))
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		f := fleet(t, 2, r, s)
+		read, letGo := s.holdNext()
+		loader := getAsync(soon(t), f[0], "k")
+		wait(t, "the load", read)
+		s.write("k")
+		require.NoError(t, f[1].Invalidate(soon(t), "k"))
+		letGo()
+		require.Equal(t, 0, wait(t, "the loader", loader).val)
+		require.False(t, r.exists(r.entry("k")))
+		require.Equal(t, 1, get(t, f[1], "k"))
+	})
 }
 
 // After the invalidation somebody else loads: the entry has a lease again, with another token.
 func TestC4AnOldLoadAgainstANewLease(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	f := fleet(t, 2, r, s)
-	read, letOldGo := s.holdNext()
-	defer letOldGo()
-	old := getAsync(soon(t), f[0], "k")
-	wait(t, "the old load", read)
-	s.write("k")
-	require.NoError(t, f[1].Invalidate(soon(t), "k"))
-	read, letNewGo := s.holdNext()
-	defer letNewGo()
-	fresh := getAsync(soon(t), f[1], "k")
-	wait(t, "the new load", read)
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		f := fleet(t, 2, r, s)
+		read, letOldGo := s.holdNext()
+		defer letOldGo()
+		old := getAsync(soon(t), f[0], "k")
+		wait(t, "the old load", read)
+		s.write("k")
+		require.NoError(t, f[1].Invalidate(soon(t), "k"))
+		read, letNewGo := s.holdNext()
+		defer letNewGo()
+		fresh := getAsync(soon(t), f[1], "k")
+		wait(t, "the new load", read)
 
-	letOldGo()
-	require.Equal(t, result{val: 0}, wait(t, "the old load", old))
-	require.EqualValues(t, 1, f[0].Stats().Refused)
-	letNewGo()
-	require.Equal(t, result{val: 1}, wait(t, "the new load", fresh))
-	require.EqualValues(t, 1, f[1].Stats().Fills)
-	require.Equal(t, 1, get(t, f[0], "k"))
+		letOldGo()
+		require.Equal(t, result{val: 0}, wait(t, "the old load", old))
+		require.EqualValues(t, 1, f[0].Stats().Refused)
+		letNewGo()
+		require.Equal(t, result{val: 1}, wait(t, "the new load", fresh))
+		require.EqualValues(t, 1, f[1].Stats().Fills)
+		require.Equal(t, 1, get(t, f[0], "k"))
+	})
 }
 
 // stopCodec stops the decoding of the next value, so that a read from L2 stands still between its reply and L1.
@@ -193,29 +209,31 @@ func TestAnOldReadFromRedisDoesNotEnterL1(t *testing.T) {
 	for _, who := range []string{"its own invalidation", "another instance's"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			r, s := newRedis(t), newSource()
-			stop := &stopCodec{Codec: codec.JSON}
-			writer := instance(t, r, s, func(o *Options[int]) { o.Codec = codec.JSON })
-			reader := instance(t, r, s, func(o *Options[int]) { o.Codec = stop })
-			require.Equal(t, 0, get(t, writer, "k"))
+			onBoth(t, func(t *testing.T, r rig) {
+				s := newSource()
+				stop := &stopCodec{Codec: codec.JSON}
+				writer := instance(t, r, s, func(o *Options[int]) { o.Codec = codec.JSON })
+				reader := instance(t, r, s, func(o *Options[int]) { o.Codec = stop })
+				require.Equal(t, 0, get(t, writer, "k"))
 
-			in, letGo := stop.holdNext()
-			defer letGo()
-			old := getAsync(soon(t), reader, "k")
-			wait(t, "the read", in)
-			s.write("k")
-			if who == "another instance's" {
-				received := reader.Stats().Received
-				require.NoError(t, writer.Invalidate(soon(t), "k"))
-				eventually(t, "the reader has heard", func() bool { return reader.Stats().Received > received })
-			} else {
-				require.NoError(t, reader.Invalidate(soon(t), "k"))
-			}
-			// A4 of the review, C2: it must not join the read that has the old value already.
-			require.Equal(t, 1, get(t, reader, "k"))
-			letGo()
-			require.Equal(t, result{val: 0}, wait(t, "the old read", old))
-			require.Equal(t, 1, get(t, reader, "k"))
+				in, letGo := stop.holdNext()
+				defer letGo()
+				old := getAsync(soon(t), reader, "k")
+				wait(t, "the read", in)
+				s.write("k")
+				if who == "another instance's" {
+					received := reader.Stats().Received
+					require.NoError(t, writer.Invalidate(soon(t), "k"))
+					eventually(t, "the reader has heard", func() bool { return reader.Stats().Received > received })
+				} else {
+					require.NoError(t, reader.Invalidate(soon(t), "k"))
+				}
+				// A4 of the review, C2: it must not join the read that has the old value already.
+				require.Equal(t, 1, get(t, reader, "k"))
+				letGo()
+				require.Equal(t, result{val: 0}, wait(t, "the old read", old))
+				require.Equal(t, 1, get(t, reader, "k"))
+			})
 		})
 	}
 }
@@ -231,44 +249,46 @@ func TestC2TheEvictionAfterTheScript(t *testing.T) {
 		for _, flying := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, flight under way %v", name, flying), func(t *testing.T) {
 				t.Parallel()
-				r, s := newRedis(t), newSource()
-				stop := &stopCodec{Codec: codec.JSON}
-				// The bus is deaf from here on: its own message must not be what evicts.
-				c := instance(t, r, s, func(o *Options[int]) {
-					o.Codec, o.MaxStaleness, o.TTL = stop, time.Hour, time.Hour
-				})
-				trustsRedis(t, c) // or what was loaded before is not read from there
-				require.Equal(t, 0, get(t, c, "k"))
+				onBoth(t, func(t *testing.T, r rig) {
+					s := newSource()
+					stop := &stopCodec{Codec: codec.JSON}
+					// The bus is deaf from here on: its own message must not be what evicts.
+					c := instance(t, r, s, func(o *Options[int]) {
+						o.Codec, o.MaxStaleness, o.TTL = stop, time.Hour, time.Hour
+					})
+					trustsRedis(t, c) // or what was loaded before is not read from there
+					require.Equal(t, 0, get(t, c, "k"))
 
-				var old <-chan result
-				letGo := func() {}
-				var once sync.Once
-				r.intercept(func(cmd string, args []string) error {
-					if isInvalidate(cmd, args) || isSet(cmd, args) {
-						once.Do(func() { // the first eviction is over, the script has not run
-							if !flying {
-								if v, err := c.Get(soon(t), "k"); v != 0 || err != nil {
-									t.Errorf("in between: %d, %v", v, err)
+					var old <-chan result
+					letGo := func() {}
+					var once sync.Once
+					r.intercept(func(cmd string, args []string) error {
+						if isInvalidate(cmd, args) || isSet(cmd, args) {
+							once.Do(func() { // the first eviction is over, the script has not run
+								if !flying {
+									if v, err := c.Get(soon(t), "k"); v != 0 || err != nil {
+										t.Errorf("in between: %d, %v", v, err)
+									}
+									return
 								}
-								return
-							}
-							var in <-chan struct{}
-							in, letGo = stop.holdNext()
-							old = getAsync(soon(t), c, "k")
-							wait(t, "the read in between", in)
-						})
+								var in <-chan struct{}
+								in, letGo = stop.holdNext()
+								old = getAsync(soon(t), c, "k")
+								wait(t, "the read in between", in)
+							})
+						}
+						return nil
+					})
+					deafen(c, "k") // no message is heard, whatever Redis publishes
+					require.NoError(t, write(c, s))
+					r.up()
+					require.Equal(t, 1, get(t, c, "k"))
+					letGo()
+					if flying {
+						require.Equal(t, result{val: 0}, wait(t, "the old read", old))
 					}
-					return nil
+					require.Equal(t, 1, get(t, c, "k"))
 				})
-				c.leave() // no message is heard, whatever Redis publishes
-				require.NoError(t, write(c, s))
-				r.up()
-				require.Equal(t, 1, get(t, c, "k"))
-				letGo()
-				if flying {
-					require.Equal(t, result{val: 0}, wait(t, "the old read", old))
-				}
-				require.Equal(t, 1, get(t, c, "k"))
 			})
 		}
 	}
@@ -277,172 +297,194 @@ func TestC2TheEvictionAfterTheScript(t *testing.T) {
 // C3 without any message: a process that no longer hears must not hand a slow load's value to readers of a later time.
 func TestC3AnOldFlightIsNotJoined(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	f := fleet(t, 2, r, s, func(o *Options[int]) { o.MaxStaleness, o.LeaseWait = time.Second, 50*time.Millisecond })
-	// Right after the start nobody joins a flight, whatever its age.
-	eventually(t, "a heartbeat of the session", func() bool { return f[0].gate.look().keep })
-	read, letGo := s.holdNext()
-	defer letGo()
-	slow := getAsync(soon(t), f[0], "k")
-	wait(t, "the load", read)
-	f[0].leave() // deaf
-	f[0].local.End()
-	s.write("k")
-	require.NoError(t, f[1].Invalidate(soon(t), "k"))
-	deadline := time.Now().Add(f[0].opts.MaxStaleness)
-	eventually(t, "the bound has passed", func() bool { return time.Now().After(deadline) })
-	require.Equal(t, 1, get(t, f[0], "k"))
-	letGo()
-	require.Equal(t, 0, wait(t, "the slow load", slow).val)
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		f := fleet(t, 2, r, s, func(o *Options[int]) { o.MaxStaleness, o.LeaseWait = time.Second, 50*time.Millisecond })
+		// Right after the start nobody joins a flight, whatever its age.
+		eventually(t, "a heartbeat of the session", func() bool { return keeps(f[0]) })
+		read, letGo := s.holdNext()
+		defer letGo()
+		slow := getAsync(soon(t), f[0], "k")
+		wait(t, "the load", read)
+		deafen(f[0], "k") // deaf
+		f[0].local.End(l1PartOf(f[0], "k"))
+		s.write("k")
+		require.NoError(t, f[1].Invalidate(soon(t), "k"))
+		deadline := time.Now().Add(f[0].opts.MaxStaleness)
+		eventually(t, "the bound has passed", func() bool { return time.Now().After(deadline) })
+		require.Equal(t, 1, get(t, f[0], "k"))
+		letGo()
+		require.Equal(t, 0, wait(t, "the slow load", slow).val)
+	})
 }
 
 func TestAnInvalidationReachesEveryInstance(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	f := fleet(t, 4, r, s)
-	for range 20 {
-		for _, c := range f {
-			require.Equal(t, s.version("k"), get(t, c, "k"))
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		f := fleet(t, 4, r, s)
+		for range 20 {
+			for _, c := range f {
+				require.Equal(t, s.version("k"), get(t, c, "k"))
+			}
+			v := s.write("k")
+			require.NoError(t, f[1].Invalidate(soon(t), "k"))
+			require.Equal(t, v, get(t, f[1], "k"), "C2")
+			for _, c := range f {
+				eventually(t, "the new version", func() bool { return get(t, c, "k") == v })
+			}
 		}
-		v := s.write("k")
-		require.NoError(t, f[1].Invalidate(soon(t), "k"))
-		require.Equal(t, v, get(t, f[1], "k"), "C2")
-		for _, c := range f {
-			eventually(t, "the new version", func() bool { return get(t, c, "k") == v })
-		}
-	}
+	})
 }
 
 func TestInvalidateAll(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	f := fleet(t, 2, r, s)
-	for i := range 50 {
-		require.Equal(t, 0, get(t, f[0], keyName(i)))
-		require.Equal(t, 0, get(t, f[1], keyName(i)))
-	}
-	for i := range 50 {
-		s.write(keyName(i))
-	}
-	require.NoError(t, f[0].InvalidateAll(soon(t)))
-	for i := range 50 {
-		require.Equal(t, 1, get(t, f[0], keyName(i)), "C2 on the writer")
-	}
-	for i := range 50 {
-		eventually(t, "the other instance", func() bool { return get(t, f[1], keyName(i)) == 1 })
-	}
-	require.EqualValues(t, 100, s.loads.Load(), "the second instance finds the first one's fills")
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		f := fleet(t, 2, r, s)
+		for i := range 50 {
+			require.Equal(t, 0, get(t, f[0], keyName(i)))
+			require.Equal(t, 0, get(t, f[1], keyName(i)))
+		}
+		for i := range 50 {
+			s.write(keyName(i))
+		}
+		require.NoError(t, f[0].InvalidateAll(soon(t)))
+		for i := range 50 {
+			require.Equal(t, 1, get(t, f[0], keyName(i)), "C2 on the writer")
+		}
+		for i := range 50 {
+			eventually(t, "the other instance", func() bool { return get(t, f[1], keyName(i)) == 1 })
+		}
+		require.EqualValues(t, 100, s.loads.Load(), "the second instance finds the first one's fills")
+	})
 }
 
 func TestInvalidateManyKeys(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	f := fleet(t, 2, r, s)
-	keys := make([]string, 2500)
-	for i := range keys {
-		keys[i] = keyName(i)
-	}
-	for _, key := range keys[:100] {
-		get(t, f[1], key)
-		s.write(key)
-	}
-	require.NoError(t, f[0].Invalidate(soon(t), "warm")) // the script is known
-	before := f[0].Stats().Commands
-	require.NoError(t, f[0].Invalidate(soon(t), keys...))
-	require.EqualValues(t, 3, f[0].Stats().Commands-before, "one trip for each 1000")
-	for _, key := range keys[:100] {
-		eventually(t, "evicted", func() bool { return get(t, f[1], key) == 1 })
-	}
-	require.NoError(t, f[0].Invalidate(soon(t)))
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		f := fleet(t, 2, r, s)
+		keys := make([]string, 2500)
+		for i := range keys {
+			keys[i] = keyName(i)
+		}
+		for _, key := range keys[:100] {
+			get(t, f[1], key)
+			s.write(key)
+		}
+		require.NoError(t, f[0].Invalidate(soon(t), "warm")) // the script is known
+		before := f[0].Stats().Commands
+		require.NoError(t, f[0].Invalidate(soon(t), keys...))
+		scripts := f[0].Stats().Commands - before
+		if r.partitions() == 1 {
+			require.EqualValues(t, 3, scripts, "one trip for each 1000")
+		}
+		require.LessOrEqual(t, scripts, uint64(3*r.partitions()))
+		for _, key := range keys[:100] {
+			eventually(t, "evicted", func() bool { return get(t, f[1], key) == 1 })
+		}
+		require.NoError(t, f[0].Invalidate(soon(t)))
+	})
 }
 
 // What cannot be read may have been an invalidation.
 func TestAnUnreadableMessageDropsL1(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	c := instance(t, r, s)
-	get(t, c, "k")
-	require.NotNil(t, c.local.Get("k"))
-	for _, m := range []string{"", "DEL k", "tandem/2 inv 1:x,1:k,", "tandem/1 beat 1:x,"} {
-		r.Publish("tandem:{things}:bus:0", m)
-	}
-	eventually(t, "counted", func() bool { return c.Stats().Unreadable == 4 })
-	require.Nil(t, c.local.Get("k"))
-	require.Equal(t, 0, get(t, c, "k"))
-	require.True(t, c.Health().LocalTrusted, "the session goes on")
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		c := instance(t, r, s)
+		get(t, c, "k")
+		require.NotNil(t, c.local.Get("k"))
+		for _, m := range []string{"", "DEL k", "tandem/2 inv 1:x,1:k,", "tandem/1 beat 1:x,"} {
+			r.publish("k", m)
+		}
+		eventually(t, "counted", func() bool { return c.Stats().Unreadable == 4 })
+		require.Nil(t, c.local.Get("k"))
+		require.Equal(t, 0, get(t, c, "k"))
+		require.True(t, c.Health().LocalTrusted, "the session goes on")
+	})
 }
 
 // The wire format, as another language would use it.
 func TestAForeignInvalidation(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	c := instance(t, r, s)
-	get(t, c, "k")
-	s.write("k")
-	rdb := r.client(t)
-	require.NoError(t, rdb.Eval(soon(t), `redis.call('UNLINK', KEYS[1]) return redis.call('PUBLISH', ARGV[1], ARGV[2])`,
-		[]string{"tandem:{things}:k:k"}, "tandem:{things}:bus:0", "tandem/1 inv 5:shell,1:k,").Err())
-	eventually(t, "evicted", func() bool { return get(t, c, "k") == 1 })
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		c := instance(t, r, s)
+		get(t, c, "k")
+		s.write("k")
+		publish := "PUBLISH"
+		if r.partitions() > 1 {
+			publish = "SPUBLISH"
+		}
+		r.eval(`redis.call('UNLINK', KEYS[1]) return redis.call(ARGV[1], ARGV[2], ARGV[3])`,
+			[]string{r.entry("k")}, publish, r.channel("k"), "tandem/1 inv 5:shell,1:k,")
+		eventually(t, "evicted", func() bool { return get(t, c, "k") == 1 })
+	})
 }
 
 func TestManyCachesOnOneBus(t *testing.T) {
 	t.Parallel()
-	r := newRedis(t)
-	rdb := r.client(t)
-	bus, err := NewBus(rdb, quietLog())
-	require.NoError(t, err)
-	var caches []*Cache[int]
-	var sources []*source
-	for i := range 5 {
-		s := newSource()
-		c, err := New(rdb, fmt.Sprintf("cache-%d", i), Options[int]{Load: s.load, Bus: bus, Logger: quietLog(), LocalBytes: 1 << 20})
+	onBoth(t, func(t *testing.T, r rig) {
+		rdb := r.client(t)
+		bus, err := NewBus(rdb, quietLog())
 		require.NoError(t, err)
-		caches, sources = append(caches, c), append(sources, s)
-	}
-	for i, c := range caches {
-		require.NoError(t, c.Ready(soon(t)))
-		require.Equal(t, 0, get(t, c, "k"))
-		sources[i].write("k")
-	}
-	require.EqualValues(t, 1, bus.hub.Sessions())
-	require.NoError(t, caches[0].Invalidate(soon(t), "k"))
-	require.Equal(t, 1, get(t, caches[0], "k"))
-	require.Equal(t, 0, get(t, caches[1], "k"), "another cache")
+		var caches []*Cache[int]
+		var sources []*source
+		for i := range 5 {
+			s := newSource()
+			c, err := New(rdb, fmt.Sprint(r.name(), "-", i), Options[int]{Load: s.load, Bus: bus, Logger: quietLog(), LocalBytes: 1 << 20})
+			require.NoError(t, err)
+			caches, sources = append(caches, c), append(sources, s)
+		}
+		for i, c := range caches {
+			require.NoError(t, c.Ready(soon(t)))
+			require.Equal(t, 0, get(t, c, "k"))
+			sources[i].write("k")
+		}
+		require.EqualValues(t, r.masters(), sessionsOf(bus))
+		require.NoError(t, caches[0].Invalidate(soon(t), "k"))
+		require.Equal(t, 1, get(t, caches[0], "k"))
+		require.Equal(t, 0, get(t, caches[1], "k"), "another cache")
 
-	_, err = New(r.client(t), "x", Options[int]{Bus: bus})
-	require.ErrorIs(t, err, ErrInvalidOption)
+		_, err = New(r.client(t), "x", Options[int]{Bus: bus})
+		require.ErrorIs(t, err, ErrInvalidOption)
 
-	require.NoError(t, caches[0].Close())
-	require.Equal(t, 0, get(t, caches[1], "k"))
-	for _, c := range caches {
-		require.NoError(t, c.Close())
-	}
-	require.NoError(t, bus.Close())
-	require.NoError(t, bus.Close())
-	_, err = New(rdb, "x", Options[int]{Bus: bus})
-	require.ErrorIs(t, err, ErrClosed)
+		require.NoError(t, caches[0].Close())
+		require.Equal(t, 0, get(t, caches[1], "k"))
+		for _, c := range caches {
+			require.NoError(t, c.Close())
+		}
+		require.NoError(t, bus.Close())
+		require.NoError(t, bus.Close())
+		_, err = New(rdb, "x", Options[int]{Bus: bus})
+		require.ErrorIs(t, err, ErrClosed)
+	})
 }
 
 // Two objects of one cache on one bus: neither may skip what the other has sent.
 func TestTwoInstancesOnOneBus(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	rdb := r.client(t)
-	bus, err := NewBus(rdb, quietLog())
-	require.NoError(t, err)
-	defer func() { require.NoError(t, bus.Close()) }()
-	var f []*Cache[int]
-	for range 2 {
-		c, err := New(rdb, "things", Options[int]{Load: s.load, Bus: bus, Logger: quietLog(), LocalBytes: 1 << 20})
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		rdb := r.client(t)
+		bus, err := NewBus(rdb, quietLog())
 		require.NoError(t, err)
-		defer c.Close()
-		require.NoError(t, c.Ready(soon(t)))
-		f = append(f, c)
-	}
-	for range 20 {
-		v := s.write("k")
-		require.NoError(t, f[0].Invalidate(soon(t), "k"))
-		eventually(t, "the other object", func() bool { return get(t, f[1], "k") == v })
-		require.Equal(t, v, get(t, f[0], "k"))
-	}
+		defer func() { require.NoError(t, bus.Close()) }()
+		var f []*Cache[int]
+		for range 2 {
+			c, err := New(rdb, r.name(), Options[int]{Load: s.load, Bus: bus, Logger: quietLog(), LocalBytes: 1 << 20})
+			require.NoError(t, err)
+			defer c.Close()
+			require.NoError(t, c.Ready(soon(t)))
+			f = append(f, c)
+		}
+		for range 20 {
+			v := s.write("k")
+			require.NoError(t, f[0].Invalidate(soon(t), "k"))
+			eventually(t, "the other object", func() bool { return get(t, f[1], "k") == v })
+			require.Equal(t, v, get(t, f[0], "k"))
+		}
+	})
 }

@@ -40,9 +40,10 @@ var (
 	// Options.Tags returns such a one, more than 32, or panics. The key has been invalidated then.
 	ErrInvalidTag = errors.New("tiered: invalid tag")
 
-	// ErrPending is returned by Set, SetWith, Invalidate, InvalidateAndWait,
-	// InvalidateTags and InvalidateAll when Redis did not confirm the change. The local copy is gone, and the invalidation is repeated in the background until Redis takes it; until then this
-	// instance loads the key from the source. A caller that has committed to its source need not repeat the call.
+	// ErrPending is returned by Set, SetWith, SetMany, Invalidate, InvalidateAndWait, InvalidateTags and InvalidateAll when Redis did not
+	// confirm the change, or when an earlier Set of the key that it did not confirm may still arrive, which is for up to
+	// RedisTimeout. The local copy is gone, and the invalidation is repeated in the background until Redis takes it; until
+	// then this instance loads the key from the source. A caller that has committed to its source need not repeat the call.
 	ErrPending = errors.New("tiered: not confirmed by Redis")
 
 	// ErrLoadTimeout is returned by Get, GetWith and Refresh when the loader took longer than Options.LoadTimeout. It is

@@ -54,20 +54,20 @@ func (c *Cache[V]) flyOn(f *flight[V], fetch func() (V, error)) {
 // The flight's ticket was taken before anything below happens; that order is what C2 to C4 rest on in L1.
 func (c *Cache[V]) fetch(f *flight[V]) (V, error) {
 	b := c.newBudget()
-	o := c.awaitGate(f.ctx, b)
+	o := c.awaitGate(f.ctx, b, c.part(f.key))
 	c.flights.believe(f, o)
 	switch {
-	case c.pending.has(f.key):
+	case c.isPending(f.key):
 		// An invalidation of ours has not reached Redis: what is there may be what it should have deleted.
 		return c.loadAlone(f, nowhere)
-	case !o.open || !c.breaker.allow():
+	case !o.open || !o.node.breaker.allow():
 		return c.loadAlone(f, inLocal)
 	case f.refresh:
 		return c.fetchLeased(f, b, o, remote.Unwanted)
 	case c.opts.NoLease && f.load != nil:
 		return c.fetchLeased(f, b, o, remote.Wanted) // which brings what is there
 	}
-	raw, err := c.readRemote(f, b)
+	raw, err := c.readRemote(f, b, o.node)
 	return c.judge(f, b, o, raw, err)
 }
 
@@ -78,11 +78,11 @@ func (c *Cache[V]) judge(f *flight[V], b *budget, o opening, raw []byte, err err
 		c.bad(f.key, err)
 		err = nil
 	}
-	c.trip(f.key, "read", err)
+	c.trip(o.node, f.key, "read", err)
 	switch {
 	case bad:
 		return c.fetchLeased(f, b, o, remote.Wanted)
-	case err != nil, !c.gate.same(o):
+	case err != nil, !o.same():
 		return c.loadAlone(f, inLocal)
 	case raw == nil:
 		c.count.remoteMisses.Add(1)
@@ -105,9 +105,9 @@ func (c *Cache[V]) judge(f *flight[V], b *budget, o opening, raw []byte, err err
 	return c.fetchLeased(f, b, o, remote.Unusable(raw))
 }
 
-// awaitGate waits while the first heartbeat, or the first after an InvalidateAll, is on its way.
-func (c *Cache[V]) awaitGate(ctx context.Context, b *budget) opening {
-	o := c.look()
+// awaitGate waits while the first heartbeat of a part, or the first after an InvalidateAll, is on its way.
+func (c *Cache[V]) awaitGate(ctx context.Context, b *budget, p *part) opening {
+	o := p.look()
 	for o.wait != nil {
 		err := b.do(ctx, func(ctx context.Context) error {
 			select {
@@ -122,17 +122,17 @@ func (c *Cache[V]) awaitGate(ctx context.Context, b *budget) opening {
 		if err != nil {
 			return opening{err: err}
 		}
-		o = c.look()
+		o = p.look()
 	}
 	return o
 }
 
 // readRemote asks L2. What is there and no entry is an answer of Redis', and the budget is not over for it.
-func (c *Cache[V]) readRemote(f *flight[V], b *budget) (raw []byte, err error) {
+func (c *Cache[V]) readRemote(f *flight[V], b *budget, n *node) (raw []byte, err error) {
 	var bad error
 	err = b.do(f.ctx, func(ctx context.Context) error {
 		var err error
-		raw, err = c.reads.Get(ctx, f.key)
+		raw, err = n.reads.Get(ctx, f.key)
 		if isBad(err) {
 			bad = err
 			return nil
@@ -177,9 +177,9 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 	defer forget()
 	wait := newLeaseWait(c.opts.LeaseWait)
 	for attempt := 1; ; {
-		l, err := c.acquire(f, b, token, seen)
-		if err != nil || !c.gate.same(o) {
-			c.releaseLater(f.key, token) // it may have been acquired all the same
+		l, err := c.acquire(f, b, o.node, token, seen)
+		if err != nil || !o.same() {
+			c.releaseLater(o.node, f.key, token) // it may have been acquired all the same
 			return c.loadAlone(f, inLocal)
 		}
 		if l.Epoch != o.epoch {
@@ -190,7 +190,7 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 			if c.opts.NoLease {
 				c.count.remoteMisses.Add(1) // of a read that was not made by itself
 			}
-			return c.loadLeased(f, b, l)
+			return c.loadLeased(f, b, o.node, l)
 		case remote.Found:
 			e, use, err := c.open(f.key, l.Value, l.Epoch, l.Now, o.cleared)
 			if err != nil {
@@ -218,12 +218,12 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 	}
 }
 
-func (c *Cache[V]) acquire(f *flight[V], b *budget, token remote.Token, seen remote.Seen) (l remote.Lease, err error) {
+func (c *Cache[V]) acquire(f *flight[V], b *budget, n *node, token remote.Token, seen remote.Seen) (l remote.Lease, err error) {
 	err = b.do(f.ctx, func(ctx context.Context) error {
-		l, err = c.reads.Acquire(ctx, f.key, token, seen, leaseTTL, c.bus.inbox())
+		l, err = n.reads.Acquire(ctx, f.key, token, seen, leaseTTL, c.inbox(f.key))
 		return err
 	})
-	c.trip(f.key, "lease", err)
+	c.trip(n, f.key, "lease", err)
 	return l, err
 }
 
@@ -263,15 +263,15 @@ func (w *leaseWait) next(ctx context.Context, word <-chan news) bool {
 }
 
 // loadLeased loads, stores the value in Redis if no invalidation has taken the lease away meanwhile, and in L1.
-func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error) {
+func (c *Cache[V]) loadLeased(f *flight[V], b *budget, n *node, l remote.Lease) (V, error) {
 	began, token := time.Now(), l.Token
 	f.asOf = l.AsOf
 	lost := false
-	v, err := c.callLoader(f, leaseTTL/3, func() { lost = lost || !c.renew(f.key, token) })
+	v, err := c.callLoader(f, leaseTTL/3, func() { lost = lost || !c.renew(n, f.key, token) })
 	took := time.Since(began)
 	absent := errors.Is(err, ErrNotFound)
 	if err != nil && !absent {
-		c.release(f, b, token)
+		c.release(f, b, n, token)
 		return v, err
 	}
 	if absent {
@@ -279,7 +279,7 @@ func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error
 	}
 	ttl, payload, ok := c.prepare(f, v, absent)
 	if !ok {
-		c.release(f, b, token)
+		c.release(f, b, n, token)
 		if absent {
 			c.replace(f)
 		}
@@ -298,7 +298,7 @@ func (c *Cache[V]) loadLeased(f *flight[V], b *budget, l remote.Lease) (V, error
 	if !absent {
 		keep = c.lingering(ttl)
 	}
-	if c.fill(f, b, token, env, keep) {
+	if c.fill(f, b, n, token, env, keep) {
 		c.ageLoaded(f, ages{age: time.Since(began), ttl: ttl, load: took})
 		c.putLocal(f, v, absent, ttl)
 	}
@@ -334,22 +334,22 @@ func (c *Cache[V]) unstored(err error) {
 
 // fill stores in Redis, and reports whether L1 may have the value too: not if an invalidation was first, but also where
 // Redis failed, because there the ticket alone decides.
-func (c *Cache[V]) fill(f *flight[V], b *budget, token remote.Token, env remote.Envelope, ttl time.Duration) bool {
+func (c *Cache[V]) fill(f *flight[V], b *budget, n *node, token remote.Token, env remote.Envelope, ttl time.Duration) bool {
 	bytes, err := env.Encode(f.key)
 	stored := false
 	heard := c.foreign.count(f.key)
 	if err == nil {
-		wake := pubsub.Message{Op: pubsub.Wake, Channel: c.channel, Keys: []string{f.key}, Outcome: pubsub.Filled}
+		wake := c.wake(f.key, pubsub.Filled)
 		err = b.do(f.ctx, func(ctx context.Context) error {
-			stored, err = c.reads.FillWith(ctx, remote.Filling{
-				Key: f.key, Token: token, Envelope: bytes, TTL: ttl, Epoch: env.Epoch, Wake: wake.Encode(), AsOf: f.asOf,
+			stored, err = n.reads.FillWith(ctx, remote.Filling{
+				Key: f.key, Token: token, Envelope: bytes, TTL: ttl, Epoch: env.Epoch, Wake: wake, AsOf: f.asOf,
 			})
 			return err
 		})
 	}
-	switch c.trip(f.key, "fill", err); {
+	switch c.trip(n, f.key, "fill", err); {
 	case err != nil:
-		c.releaseLater(f.key, token)
+		c.releaseLater(n, f.key, token)
 		return true
 	case !stored:
 		c.count.refused.Add(1)
@@ -360,32 +360,36 @@ func (c *Cache[V]) fill(f *flight[V], b *budget, token remote.Token, env remote.
 	return true
 }
 
-func (c *Cache[V]) renew(key string, token remote.Token) bool {
+func (c *Cache[V]) renew(n *node, key string, token remote.Token) bool {
 	ctx, cancel := context.WithTimeout(c.ctx, c.opts.RedisTimeout)
 	defer cancel()
-	mine, err := c.reads.Renew(ctx, key, token, leaseTTL)
+	mine, err := n.reads.Renew(ctx, key, token, leaseTTL)
 	return mine || err != nil // an error says nothing about the lease
 }
 
-func (c *Cache[V]) release(f *flight[V], b *budget, token remote.Token) {
+func (c *Cache[V]) release(f *flight[V], b *budget, n *node, token remote.Token) {
 	if c.opts.NoLease {
 		return // others may load under it
 	}
 	err := b.do(f.ctx, func(ctx context.Context) error {
-		return c.reads.Release(ctx, f.key, token, c.failedMessage(f.key))
+		return n.reads.Release(ctx, f.key, token, c.wake(f.key, pubsub.Failed))
 	})
 	if err != nil {
-		c.releaseLater(f.key, token)
+		c.releaseLater(n, f.key, token)
 	}
 }
 
-func (c *Cache[V]) failedMessage(key string) []byte {
-	return pubsub.Message{Op: pubsub.Wake, Channel: c.channel, Keys: []string{key}, Outcome: pubsub.Failed}.Encode()
+// wake is the message for those who wait for the lease of key.
+func (c *Cache[V]) wake(key string, outcome string) []byte {
+	return pubsub.Message{Op: pubsub.Wake, Channel: c.part(key).topic.Channel, Keys: []string{key}, Outcome: outcome}.Encode()
 }
+
+// inbox is the private channel for those messages, in the slot of key.
+func (c *Cache[V]) inbox(key string) string { return c.bus.hub.Inbox(c.part(key).number) }
 
 // releaseLater gives up a lease that Redis may or may not have granted, so that nobody waits for it until its TTL. It is a
 // courtesy: a few run at a time, and the rest is left to the TTL.
-func (c *Cache[V]) releaseLater(key string, token remote.Token) {
+func (c *Cache[V]) releaseLater(n *node, key string, token remote.Token) {
 	if c.opts.NoLease {
 		return
 	}
@@ -398,7 +402,7 @@ func (c *Cache[V]) releaseLater(key string, token remote.Token) {
 		defer func() { <-c.courtesies }()
 		ctx, cancel := context.WithTimeout(c.ctx, c.opts.RedisTimeout)
 		defer cancel()
-		_ = c.reads.Release(ctx, key, token, c.failedMessage(key))
+		_ = n.reads.Release(ctx, key, token, c.wake(key, pubsub.Failed))
 	}) {
 		<-c.courtesies
 	}
@@ -451,21 +455,6 @@ func (c *Cache[V]) jitter(d time.Duration) time.Duration {
 		return d
 	}
 	return d - time.Duration(rand.Float64()*c.opts.Jitter*float64(d))
-}
-
-// trip takes the outcome of a flight's trip to Redis.
-func (c *Cache[V]) trip(key, what string, err error) {
-	if err != nil {
-		c.redisFailed(what, err)
-	}
-	switch {
-	case !unreachable(err):
-		if !errors.Is(err, errBudget) {
-			c.breaker.worked()
-		}
-	case c.ctx.Err() == nil && c.breaker.failed(key):
-		c.logger.Log(levelWarn, "breaker", "tandem: Redis does not answer reads, leaving it alone for a while", "cache", c.name, "error", err)
-	}
 }
 
 func (c *Cache[V]) redisFailed(what string, err error) {

@@ -59,15 +59,13 @@ func TestNobodyJoinsAFlightWhoseWordIsInDoubt(t *testing.T) {
 func TestWhatIsConfirmedBeforeTheFirstHeartbeatIsRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := &Cache[int]{gate: newGate(time.Second), journal: newJournal(), pending: newPending()}
-		require.True(t, c.journal.add(c.journal.begin(), []string{"k"}))
-		l := listener[int]{c}
-		c.redisBack = make(chan struct{}, 1)
-		c.readyHas.Store(readySigns)
+		c := unconnected(time.Second)
+		require.True(t, journalOf(c, "k").add(journalOf(c, "k").begin(), []string{"k"}))
+		l := listenerOf(c, "k")
 		time.Sleep(1)
 		l.Beat(goodBeat(mono.Now(), epochA))
-		require.True(t, c.pending.has("k"))
-		require.Zero(t, c.gate.moved(), "but nothing has moved")
+		require.True(t, pendingOf(c, "k").has("k"))
+		require.Zero(t, gateOf(c, "k").moved(), "but nothing has moved")
 	})
 }
 
@@ -75,29 +73,23 @@ func TestWhatIsConfirmedBeforeTheFirstHeartbeatIsRepeated(t *testing.T) {
 // answer may be of the new one, which may lack an invalidation.
 func TestAReadDuringAMoveIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	move := func(c *Cache[int]) {
-		known, _ := c.gate.known()
-		b := goodBeat(mono.Now(), remote.EpochText(known.epoch))
-		b.RedisNow, b.Moved = known.redisNow, true
-		c.gate.report(b)
-	}
-	for name, read := range map[string]func(t *testing.T, r *redisServer, c *Cache[int]) int{
-		"by a read": func(t *testing.T, r *redisServer, c *Cache[int]) int {
+	for name, read := range map[string]func(t *testing.T, r rig, c *Cache[int]) int{
+		"by a read": func(t *testing.T, r rig, c *Cache[int]) int {
 			t.Helper()
 			var once sync.Once
 			r.intercept(func(cmd string, _ []string) error {
 				if cmd == "HGET" {
-					once.Do(func() { move(c) })
+					once.Do(func() { reportMove(c) })
 				}
 				return nil
 			})
 			return get(t, c, "k")
 		},
-		"by the answer to who asks to load": func(t *testing.T, _ *redisServer, c *Cache[int]) int {
+		"by the answer to who asks to load": func(t *testing.T, _ rig, c *Cache[int]) int {
 			t.Helper()
 			f := &flight[int]{key: "k", ctx: t.Context(), load: c.opts.Load, ticket: c.ticket("k"), done: make(chan struct{})}
-			o := c.gate.look()
-			move(c)
+			o := gateOf(c, "k").look()
+			reportMove(c)
 			v, err := c.fetchLeased(f, c.newBudget(), o, remote.Wanted)
 			require.NoError(t, err)
 			return v
@@ -105,12 +97,14 @@ func TestAReadDuringAMoveIsNotBelieved(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, s := newRedis(t), newSource()
-			f := fleet(t, 2, r, s)
-			get(t, f[1], "k") // Redis has it
-			eventually(t, "a heartbeat", func() bool { return f[0].Health().RemoteTrusted })
-			s.write("k") // and what invalidated it is lost
-			require.Equal(t, 1, read(t, r, f[0]))
+			onBoth(t, func(t *testing.T, r rig) {
+				s := newSource()
+				f := fleet(t, 2, r, s)
+				get(t, f[1], "k") // Redis has it
+				eventually(t, "a heartbeat", func() bool { return f[0].Health().RemoteTrusted })
+				s.write("k") // and what invalidated it is lost
+				require.Equal(t, 1, read(t, r, f[0]))
+			})
 		})
 	}
 }

@@ -163,7 +163,7 @@ func (f *foreign[V]) flush() {
 	f.mu.Lock()
 	clear(f.doubted)
 	f.mu.Unlock()
-	f.c.local.Flush()
+	f.c.flushLocal()
 }
 
 func (f *foreign[V]) drop(key string) {
@@ -240,14 +240,14 @@ func (f *foreign[V]) judge(keys []string) {
 	if len(asked) == 0 {
 		return
 	}
-	o := c.look()
-	believed := o.open && o.keep && !c.breaker.isOpen()
+	o := c.look(asked[0]) // there is one part
+	believed := o.open && o.keep && !o.node.breaker.isOpen()
 	answers := make([]remote.Answer[[]byte], len(asked))
 	if believed {
 		ctx, cancel := context.WithTimeout(c.ctx, c.opts.RedisTimeout)
 		defer cancel()
-		answers = c.reads.GetMany(ctx, asked)
-		believed = c.gate.same(o)
+		answers = o.node.reads.GetMany(ctx, asked)
+		believed = o.same()
 	}
 	for i, key := range asked {
 		if !believed || answers[i].Err != nil || !f.confirms(key, entries[i], answers[i].Value, o) {
@@ -260,14 +260,14 @@ func (f *foreign[V]) judge(keys []string) {
 // not matter: e has times of its own.
 func (f *foreign[V]) confirms(key string, e *local.Entry[V], raw []byte, o opening) bool {
 	c := f.c
-	if len(raw) == 0 || len(raw) > c.opts.MaxEntryBytes || c.pending.has(key) {
+	if len(raw) == 0 || len(raw) > c.opts.MaxEntryBytes || c.isPending(key) {
 		return false
 	}
 	env, err := remote.Decode(raw, key)
 	if err != nil || env.Schema != c.schema || env.Epoch != o.epoch {
 		return false
 	}
-	if ok, err := c.checkTags(env, o.cleared); !ok || err != nil {
+	if ok, err := c.checkTags(key, env, o.cleared); !ok || err != nil {
 		return false
 	}
 	same, err := c.sameValue(key, e, env)

@@ -20,7 +20,7 @@ func newTracked(t *testing.T, change ...func(*Options[int])) (*redisServer, *sou
 	r, s := newRedis(t), newSource()
 	tracking := func(o *Options[int]) { o.Tracking, o.MaxStaleness = true, time.Minute }
 	c := instance(t, r, s, append([]func(*Options[int]){tracking}, change...)...)
-	eventually(t, "an epoch that is known", func() bool { return c.gate.look().keep }) // or nobody joins, and L1 keeps nothing
+	eventually(t, "an epoch that is known", func() bool { return keeps(c) }) // or nobody joins, and L1 keeps nothing
 	return r, s, c
 }
 
@@ -103,14 +103,14 @@ func TestWhatRedisHasInsteadOfWhatL1Holds(t *testing.T) {
 		}, false},
 		"another field": {func(r *redisServer, _ *Cache[int], _ *source) { r.HSet(entryOf("k"), "mine", "x") }, true},
 		"what is pending": {func(_ *redisServer, c *Cache[int], _ *source) {
-			c.pending.add([]string{"k"}, time.Now().Add(time.Hour))
+			pendingOf(c, "k").add([]string{"k"}, time.Now().Add(time.Hour))
 		}, false},
 		"a breaker that is open": {func(_ *redisServer, c *Cache[int], _ *source) {
 			for i := range tripAfter {
-				c.breaker.failed(fmt.Sprint(i))
+				breakerOf(c, "k").failed(fmt.Sprint(i))
 			}
 		}, false},
-		"an epoch in doubt": {func(_ *redisServer, c *Cache[int], _ *source) { c.gate.doubt() }, false},
+		"an epoch in doubt": {func(_ *redisServer, c *Cache[int], _ *source) { gateOf(c, "k").doubt() }, false},
 		"an error": {func(r *redisServer, _ *Cache[int], _ *source) {
 			r.intercept(func(string, []string) error { return errors.New("ERR no") })
 		}, false},
@@ -286,7 +286,7 @@ func TestMoreChangesThanCanBeAskedAbout(t *testing.T) {
 	keys := make([]string, maxDoubted+askAtOnce+2)
 	for i := range keys {
 		keys[i] = keyName(i)
-		require.True(t, c.local.Put(keys[i], i, c.local.Ticket(keys[i]), time.Hour))
+		require.True(t, c.local.Put(keys[i], i, ticketOf(c, keys[i]), time.Hour))
 	}
 	require.NotNil(t, c.local.Get(keys[0]))
 	reached, letGo := r.holdReads()
@@ -318,14 +318,14 @@ func TestMessagesOfOneKeyAreAskedAboutOnce(t *testing.T) {
 	defer letGo()
 	c.foreign.changed([]string{"k"})
 	wait(t, "the check", reached)
-	commands := c.reads.Commands()
+	commands := readsOf(c, "k").Commands()
 	for range 100 {
 		c.foreign.changed([]string{"k"})
 	}
 	letGo()
-	eventually(t, "another check", func() bool { return c.reads.Commands() == commands+1 })
+	eventually(t, "another check", func() bool { return readsOf(c, "k").Commands() == commands+1 })
 	c.foreign.settled(t)
-	require.Equal(t, commands+1, c.reads.Commands())
+	require.Equal(t, commands+1, readsOf(c, "k").Commands())
 	require.NotNil(t, c.local.Get("k"))
 }
 
@@ -396,7 +396,7 @@ func TestACodecThatBlocksInAComparison(t *testing.T) {
 		defer c.foreign.mu.Unlock()
 		return c.foreign.stuck && c.local.Held("k", 0) == nil && c.local.Held("l", 0) == nil
 	})
-	c.local.Put("m", 1, c.local.Ticket("m"), time.Hour)
+	c.local.Put("m", 1, ticketOf(c, "m"), time.Hour)
 	c.foreign.changed([]string{"m"})
 	require.Nil(t, c.local.Held("m", 0))
 	closed := make(chan error, 1)

@@ -35,6 +35,7 @@ type trust struct {
 	sent, received int64 // by mono
 	redisNow       int64 // ms, some time between the two
 	epoch          uint64
+	node           *node // that took it
 }
 
 // now returns the time of Redis in ms, ahead of it by the heartbeat's round trip at most and never behind.
@@ -53,8 +54,8 @@ func newGate(bound time.Duration) *gate {
 	return &gate{bound: int64(bound), changed: make(chan struct{}), closed: mono.Never, cautious: mono.Never, grace: mono.Never}
 }
 
-// report takes a heartbeat's outcome.
-func (g *gate) report(b pubsub.BeatReport) {
+// report takes a heartbeat's outcome, of node n.
+func (g *gate) report(b pubsub.BeatReport, n *node) {
 	epoch, err := uint64(0), b.Err
 	if err == nil {
 		epoch, err = remote.ParseEpoch(b.Version)
@@ -69,7 +70,7 @@ func (g *gate) report(b pubsub.BeatReport) {
 		if b.Kept && (b.Moved || (g.last.received == 0 && int64(b.KeptFor) < 2*g.bound)) {
 			g.grace = mono.Now() + g.bound
 		}
-		g.last = trust{sent: b.Sent, received: b.Received, redisNow: b.RedisNow, epoch: epoch}
+		g.last = trust{sent: b.Sent, received: b.Received, redisNow: b.RedisNow, epoch: epoch, node: n}
 	}
 	close(g.changed)
 	g.changed = make(chan struct{})
@@ -93,7 +94,8 @@ func (g *gate) doubt() {
 // opening is what the gate knows at one moment.
 type opening struct {
 	trust
-	open    bool            // L2 may be believed
+	gate    *gate           // that was looked at
+	open    bool            // L2 may be believed, on the node
 	keep    bool            // and what it says may be kept in L1
 	move    uint64          // which server it is, counted
 	cleared uint64          // that of pending, from before anything is read
@@ -101,19 +103,10 @@ type opening struct {
 	wait    <-chan struct{} // closed at the next report; nil if there is no reason to expect that it opens soon
 }
 
-// look is what is known now, before anything is read on its word. Nobody else looks at the gate: an opening without cleared would
-// have entries with tags refused.
-func (c *Cache[V]) look() opening {
-	cleared := c.pending.cleared.Load()
-	o := c.gate.look()
-	o.cleared = cleared
-	return o
-}
-
 func (g *gate) look() opening {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	o := opening{trust: g.last, err: g.failed, move: g.moves}
+	o := opening{trust: g.last, gate: g, err: g.failed, move: g.moves}
 	if g.failed != nil {
 		return o
 	}
@@ -130,7 +123,8 @@ func (g *gate) look() opening {
 
 // same reports whether no server has taken over since o. What was read since o may come from another one otherwise: its
 // connection was dialled after the heartbeat that found it.
-func (g *gate) same(o opening) bool {
+func (o opening) same() bool {
+	g := o.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.moves == o.move

@@ -33,7 +33,7 @@ func TestGateFollowsTheHeartbeat(t *testing.T) {
 		_, known := g.known()
 		require.False(t, known)
 
-		g.report(goodBeat(mono.Now(), epochA))
+		g.report(goodBeat(mono.Now(), epochA), nil)
 		select {
 		case <-o.wait:
 		default:
@@ -51,15 +51,15 @@ func TestGateFollowsTheHeartbeat(t *testing.T) {
 		require.False(t, o.open, "past the bound")
 		require.Nil(t, o.wait, "nothing is known to come")
 
-		g.report(goodBeat(mono.Now(), epochA))
+		g.report(goodBeat(mono.Now(), epochA), nil)
 		require.True(t, g.look().open)
-		g.report(pubsub.BeatReport{Err: errors.New("READONLY"), Sent: mono.Now()})
+		g.report(pubsub.BeatReport{Err: errors.New("READONLY"), Sent: mono.Now()}, nil)
 		o = g.look()
 		require.False(t, o.open, "a failed one closes at once")
 		require.Error(t, o.err)
-		g.report(goodBeat(mono.Now(), "not an epoch"))
+		g.report(goodBeat(mono.Now(), "not an epoch"), nil)
 		require.False(t, g.look().open)
-		g.report(goodBeat(mono.Now(), epochB))
+		g.report(goodBeat(mono.Now(), epochB), nil)
 		require.True(t, g.look().open)
 	})
 }
@@ -69,15 +69,15 @@ func TestGateAfterANewEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(2 * time.Second)
 		early := mono.Now()
-		g.report(goodBeat(early, epochA))
+		g.report(goodBeat(early, epochA), nil)
 		time.Sleep(time.Millisecond)
 		g.shut()
 		require.False(t, g.look().open)
 		require.NotNil(t, g.look().wait)
-		g.report(goodBeat(early, epochA))
+		g.report(goodBeat(early, epochA), nil)
 		require.False(t, g.look().open, "sent before")
 		time.Sleep(time.Millisecond)
-		g.report(goodBeat(mono.Now(), epochB))
+		g.report(goodBeat(mono.Now(), epochB), nil)
 		require.True(t, g.look().open && g.look().keep)
 
 		time.Sleep(time.Millisecond)
@@ -85,7 +85,7 @@ func TestGateAfterANewEpoch(t *testing.T) {
 		require.True(t, g.look().open)
 		require.False(t, g.look().keep, "it may be returned and not kept")
 		time.Sleep(time.Millisecond)
-		g.report(goodBeat(mono.Now(), epochB))
+		g.report(goodBeat(mono.Now(), epochB), nil)
 		require.True(t, g.look().keep)
 	})
 }
@@ -106,9 +106,9 @@ func TestGateARedisThatTakesNoWritesIsNotRead(t *testing.T) {
 	})
 	eventually(t, "the gate closes", func() bool { return !c.Health().RemoteTrusted })
 	require.Equal(t, 1, get(t, c, "k"), "from the source")
-	reads := c.reads.Commands()
+	reads := readsOf(c, "k").Commands()
 	get(t, c, "k")
-	require.Equal(t, reads, c.reads.Commands(), "Redis is not even asked")
+	require.Equal(t, reads, readsOf(c, "k").Commands(), "Redis is not even asked")
 	require.Error(t, c.Health().RedisError)
 	r.up()
 	eventually(t, "the gate opens", func() bool { return c.Health().RemoteTrusted && c.Health().RedisError == nil })
@@ -145,10 +145,10 @@ func TestGateAfterInvalidateAll(t *testing.T) {
 	for range 20 { // of which a heartbeat may come in between once
 		began := mono.Now()
 		require.NoError(t, c.InvalidateAll(soon(t)))
-		if o := c.gate.look(); o.open {
+		if o := gateOf(c, "k").look(); o.open {
 			require.Greater(t, o.sent, began)
 		}
-		eventually(t, "a heartbeat", func() bool { return c.gate.look().open })
+		eventually(t, "a heartbeat", func() bool { return gateOf(c, "k").look().open })
 	}
 }
 

@@ -15,7 +15,7 @@ const maxSent = 2
 // for one of them to end, and are sent together: under a storm Redis runs fewer scripts, and every instance of the fleet gets
 // fewer and larger messages, by as much as it is needed.
 type gather struct {
-	// send changes Redis. It is called on a goroutine of a caller of do, or on one of gather's own.
+	// send changes Redis; its error may be a partialError. It is called on a goroutine of a caller of do, or on one of gather's own.
 	send func(ctx context.Context, keys []string) error
 
 	mu      sync.Mutex // protects what follows; never held over a trip
@@ -113,7 +113,12 @@ func (g *gather) together(calls []*invalidation) {
 	ctx, cancel := context.WithDeadline(values, latest)
 	defer cancel()
 	err := g.send(ctx, keys)
+	some := partly(err)
 	for _, call := range sent {
+		if some != nil {
+			own := some.of(call.keys)
+			err = own.partial()
+		}
 		call.done <- err
 	}
 }

@@ -70,7 +70,7 @@ func TestTimeWhatABatchStores(t *testing.T) {
 				getMany(t, c, "a", "b")
 				require.NoError(t, c.SetMany(t.Context(), map[string]int{"set": 7}))
 				for key, took := range map[string]time.Duration{"a": 2 * time.Second, "b": 2 * time.Second, "set": 0} {
-					raw, err := c.reads.Get(t.Context(), key)
+					raw, err := readsOf(c, key).Get(t.Context(), key)
 					require.NoError(t, err)
 					e, err := remote.Decode(raw, key)
 					require.NoError(t, err)
@@ -279,7 +279,7 @@ func TestABatchJudgesWhatItWaitedPast(t *testing.T) {
 	r, s := newRedis(t), newSource()
 	c := instance(t, r, s)
 	f := &flight[int]{key: "k", err: errSource, done: make(chan struct{})}
-	f.hard = standIn[int]{val: 7, ticket: c.local.Ticket("k"), ok: true}
+	f.hard = standIn[int]{val: 7, ticket: ticketOf(c, "k"), ok: true}
 	close(f.done)
 	v, err := c.await(t.Context(), f, false, nil)
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,7 +32,9 @@ func TestAnExitInOnePartOfABatchLeavesTheOthers(t *testing.T) {
 	t.Parallel()
 	r, b := newRedis(t), newBulk()
 	var exit atomic.Bool
-	c := bulkFleet(t, 1, r, b, func(o *Options[int]) { o.Codec = exiting{codec.JSON, &exit} })[0]
+	c := bulkFleet(t, 1, r, b, func(o *Options[int]) {
+		o.Codec, o.RedisTimeout = exiting{codec.JSON, &exit}, 10*time.Second // keys[0] is to be read
+	})[0]
 	keys := make([]string, (maxParts+1)*remote.MaxBatch)
 	for i := range keys {
 		keys[i] = fmt.Sprint("k", i)

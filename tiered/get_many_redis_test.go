@@ -24,24 +24,26 @@ func TestC5ABatchWaitsForRedisOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const limit = 2 * time.Second
-			r, b := newRedis(t), newBulk()
-			c := bulkInstance(t, r, b, func(o *Options[int]) { o.RedisTimeout = limit })
-			getMany(t, c, "warm")
-			release := make(chan struct{})
-			r.intercept(func(cmd string, args []string) error {
-				if slow(cmd, args) {
-					<-release
-				}
-				return nil
+			onBoth(t, func(t *testing.T, r rig) {
+				b := newBulk()
+				c := bulkInstance(t, r, b, func(o *Options[int]) { o.RedisTimeout = limit })
+				getMany(t, c, "warm")
+				release := make(chan struct{})
+				r.intercept(func(cmd string, args []string) error {
+					if slow(cmd, args) {
+						<-release
+					}
+					return nil
+				})
+				// Before the server is closed, which waits for its clients' commands.
+				t.Cleanup(sync.OnceFunc(func() { close(release) }))
+				began := time.Now()
+				require.Len(t, getMany(t, c, names("k", 20)...), 20)
+				took := time.Since(began)
+				require.GreaterOrEqual(t, took, limit)
+				require.Less(t, took, 2*limit)
+				require.Equal(t, 1, b.loaded()["k7"])
 			})
-			// Before the server is closed, which waits for its clients' commands.
-			t.Cleanup(sync.OnceFunc(func() { close(release) }))
-			began := time.Now()
-			require.Len(t, getMany(t, c, names("k", 20)...), 20)
-			took := time.Since(began)
-			require.GreaterOrEqual(t, took, limit)
-			require.Less(t, took, 2*limit)
-			require.Equal(t, 1, b.loaded()["k7"])
 		})
 	}
 }
@@ -49,20 +51,22 @@ func TestC5ABatchWaitsForRedisOnce(t *testing.T) {
 // What Redis says about one key is not held against the others.
 func TestAnErrorOfRedisAboutOneKeyOfABatch(t *testing.T) {
 	t.Parallel()
-	r, b := newRedis(t), newBulk()
-	c := bulkInstance(t, r, b)
-	r.intercept(func(_ string, args []string) error {
-		for _, arg := range args {
-			if arg == entryOf("b") {
-				return errors.New("ERR not this one")
+	onBoth(t, func(t *testing.T, r rig) {
+		b := newBulk()
+		c := bulkInstance(t, r, b)
+		r.intercept(func(_ string, args []string) error {
+			for _, arg := range args {
+				if arg == r.entry("b") {
+					return errors.New("ERR not this one")
+				}
 			}
-		}
-		return nil
+			return nil
+		})
+		require.Len(t, getMany(t, c, "a", "b", "c"), 3)
+		require.EqualValues(t, 2, c.Stats().Fills)
+		require.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1}, b.loaded())
+		require.False(t, c.Health().BreakerOpen)
 	})
-	require.Len(t, getMany(t, c, "a", "b", "c"), 3)
-	require.EqualValues(t, 2, c.Stats().Fills)
-	require.Equal(t, map[string]int{"a": 1, "b": 1, "c": 1}, b.loaded())
-	require.False(t, c.Health().BreakerOpen)
 }
 
 // longBudget is one that no busy machine uses up.
@@ -82,7 +86,7 @@ func startedTogether(t *testing.T, c *Cache[int], keys ...string) (*group[int], 
 	}
 	used := longBudget(c, patience)
 	used.left = 0
-	return &group[int]{c: c, ctx: t.Context(), budget: used, open: c.gate.look()}, membersOf(fs)
+	return groupOf(t.Context(), c, used), membersAt(c, fs)
 }
 
 // A part of a batch has what the batch has left of its time for Redis. If that is nothing it goes on with loads, asks Redis

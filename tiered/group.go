@@ -1,7 +1,6 @@
 package tiered
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -22,8 +21,7 @@ type group[V any] struct {
 	// ctx has the values of the call that started the flights, and no cancellation.
 	ctx    context.Context //nolint:containedctx // as a flight's
 	budget *budget         // of this goroutine; a part that goes its own way takes what is left of it
-	open   opening
-	single bool // a refresh of one key, by the flight's own loader
+	single bool            // a refresh of one key, by the flight's own loader
 	// overdue are the keys of those that were due for a refresh when they were taken from L2.
 	overdue []string
 }
@@ -31,6 +29,7 @@ type group[V any] struct {
 // member is a flight in a group. One goroutine has it at a time.
 type member[V any] struct {
 	*flight[V]
+	o      opening // of its part
 	keep   keeping // for a load without a lease
 	token  remote.Token
 	seen   remote.Seen
@@ -42,8 +41,9 @@ type member[V any] struct {
 	loaded loaded[V] // what its loader has come to
 	took   time.Duration
 	life   time.Duration // of what was loaded
-	lost   atomic.Bool   // the lease, before the load was over
-	landed atomic.Bool   // its result is out
+	fill   remote.Filling
+	lost   atomic.Bool // the lease, before the load was over
+	landed atomic.Bool // its result is out
 }
 
 func membersOf[V any](fs []*flight[V]) []*member[V] {
@@ -103,46 +103,89 @@ func (g *group[V]) part(wg *sync.WaitGroup, ms []*member[V], f func(*group[V], [
 		return
 	}
 	budget := *g.budget
-	own := &group[V]{c: g.c, ctx: g.ctx, budget: &budget, open: g.open}
+	own := &group[V]{c: g.c, ctx: g.ctx, budget: &budget}
 	wg.Go(func() { own.guard(ms, func() { f(own, ms) }) })
 }
 
 // fetch is Cache.fetch for a group. It returns when all have landed.
 func (g *group[V]) fetch(ms []*member[V]) {
-	c := g.c
-	g.open = c.awaitGate(g.ctx, g.budget)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	var doubtful, rest []*member[V]
+	var early, rest []*member[V]
 	for _, m := range ms {
-		c.flights.believe(m.flight, g.open)
-		if c.pending.has(m.key) {
-			m.keep = nowhere
-			doubtful = append(doubtful, m)
+		if m.o = g.c.look(m.key); m.o.wait != nil {
+			early = append(early, m)
 		} else {
 			rest = append(rest, m)
 		}
 	}
+	if len(rest) == 0 {
+		g.fetchEarly(early)
+		return
+	}
+	g.part(&wg, early, (*group[V]).fetchEarly)
+	g.fetchOpen(rest)
+}
+
+// fetchEarly waits for the gates of members whose parts have had no heartbeat yet, as long as there is time.
+func (g *group[V]) fetchEarly(ms []*member[V]) {
+	for _, m := range ms {
+		m.o = g.c.awaitGate(g.ctx, g.budget, g.c.part(m.key))
+	}
+	g.fetchOpen(ms)
+}
+
+// fetchOpen goes on when it is known which gates are open.
+func (g *group[V]) fetchOpen(ms []*member[V]) {
+	c := g.c
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var doubtful, shut, rest []*member[V]
+	allow := g.allow()
+	for _, m := range ms {
+		c.flights.believe(m.flight, m.o)
+		switch {
+		case c.isPending(m.key):
+			m.keep = nowhere
+			doubtful = append(doubtful, m)
+		case m.o.open && allow(m.o.node):
+			rest = append(rest, m)
+		default:
+			shut = append(shut, m)
+		}
+	}
 	g.part(&wg, doubtful, (*group[V]).loadAlone)
-	switch {
-	case len(rest) == 0:
-	case !g.open.open || !c.breaker.allow():
-		g.loadAlone(rest)
-	case c.opts.NoLease && c.opts.Load != nil:
+	if len(rest) == 0 {
+		g.loadAlone(shut)
+		return
+	}
+	g.part(&wg, shut, (*group[V]).loadAlone)
+	if c.opts.NoLease && c.opts.Load != nil {
 		g.fetchLeased(rest) // which brings what is there
-	default:
+	} else {
 		g.fetchLeased(g.read(&wg, rest))
+	}
+}
+
+// allow returns what asks a node's breaker, once for all the members: who is let through may be the probe.
+func (g *group[V]) allow() func(*node) bool {
+	allowed := make(map[*node]bool, 1)
+	return func(n *node) bool {
+		ok, asked := allowed[n]
+		if !asked {
+			ok = n.breaker.allow()
+			allowed[n] = ok
+		}
+		return ok
 	}
 }
 
 // read lands those whose entries are in Redis, and returns those that need a lease.
 func (g *group[V]) read(wg *sync.WaitGroup, ms []*member[V]) (missing []*member[V]) {
 	c := g.c
-	answers := askAll(g, "read", ms, func(ctx context.Context) []remote.Answer[[]byte] {
-		return c.reads.GetMany(ctx, keysOf(ms))
+	answers := askAll(g, "read", ms, func(ctx context.Context, n *node, ms []*member[V]) []remote.Answer[[]byte] {
+		return n.reads.GetMany(ctx, keysOf(ms))
 	})
-	same := c.gate.same(g.open)
-	now := g.open.now()
 	var alone []*member[V]
 	for i, m := range ms {
 		raw, err := answers[i].Value, answers[i].Err
@@ -150,13 +193,13 @@ func (g *group[V]) read(wg *sync.WaitGroup, ms []*member[V]) (missing []*member[
 		case isBad(err):
 			c.bad(m.key, err)
 			missing = append(missing, m)
-		case err != nil, !same:
+		case err != nil, !m.o.same():
 			alone = append(alone, m)
 		case raw == nil:
 			c.count.remoteMisses.Add(1)
 			missing = append(missing, m)
 		default:
-			e, use, err := c.open(m.key, raw, g.open.epoch, now, g.open.cleared)
+			e, use, err := c.open(m.key, raw, m.o.epoch, m.o.now(), m.o.cleared)
 			if err != nil {
 				c.bad(m.key, err)
 			}
@@ -166,7 +209,7 @@ func (g *group[V]) read(wg *sync.WaitGroup, ms []*member[V]) (missing []*member[
 				continue
 			case otherEpoch: // the lease script knows which of the two it is
 			case expired:
-				c.keepExpired(m.flight, e, g.open)
+				c.keepExpired(m.flight, e, m.o)
 				m.seen = remote.Unusable(raw)
 			case unusable:
 				m.seen = remote.Unusable(raw)
@@ -180,7 +223,7 @@ func (g *group[V]) read(wg *sync.WaitGroup, ms []*member[V]) (missing []*member[
 }
 
 func (g *group[V]) take(m *member[V], e decoded[V]) {
-	v, err := g.c.take(m.flight, e, g.open)
+	v, err := g.c.take(m.flight, e, m.o)
 	g.land(m, v, err)
 }
 
@@ -233,15 +276,15 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 		return nil, nil
 	}
 	answers := g.ask(ms)
-	same, now := c.gate.same(g.open), time.Now()
+	now := time.Now()
 	var mine, alone, refused []*member[V]
 	for i, m := range ms {
 		l, err := answers[i].Value, answers[i].Err
-		if err != nil || !same {
+		if err != nil || !m.o.same() {
 			alone = append(alone, m)
 			continue
 		}
-		if l.Epoch != g.open.epoch {
+		if l.Epoch != m.o.epoch {
 			m.expired.Store(nil) // an epoch has ended, and it with it
 		}
 		switch l.Outcome {
@@ -252,7 +295,7 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 			m.lease, m.leased = l, now
 			mine = append(mine, m)
 		case remote.Found:
-			e, use, err := c.open(m.key, l.Value, l.Epoch, l.Now, g.open.cleared)
+			e, use, err := c.open(m.key, l.Value, l.Epoch, l.Now, m.o.cleared)
 			if err != nil {
 				c.bad(m.key, err)
 			}
@@ -261,8 +304,8 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 				g.take(m, e)
 				continue
 			case expired:
-				if l.Epoch == g.open.epoch {
-					c.keepExpired(m.flight, e, g.open)
+				if l.Epoch == m.o.epoch {
+					c.keepExpired(m.flight, e, m.o)
 				}
 			case otherEpoch, unusable:
 			}
@@ -287,12 +330,12 @@ func (g *group[V]) acquire(wg *sync.WaitGroup, ms []*member[V]) (again, held []*
 
 // ask asks for the leases of ms.
 func (g *group[V]) ask(ms []*member[V]) []remote.Answer[remote.Lease] {
-	asks := make([]remote.Ask, len(ms))
-	for i, m := range ms {
-		asks[i] = remote.Ask{Key: m.key, Token: m.token, Seen: m.seen}
-	}
-	return askAll(g, "lease", ms, func(ctx context.Context) []remote.Answer[remote.Lease] {
-		return g.c.reads.AcquireMany(ctx, asks, leaseTTL, g.c.bus.inbox())
+	return askAll(g, "lease", ms, func(ctx context.Context, n *node, ms []*member[V]) []remote.Answer[remote.Lease] {
+		asks := make([]remote.Ask, len(ms))
+		for i, m := range ms {
+			asks[i] = remote.Ask{Key: m.key, Token: m.token, Seen: m.seen, Inbox: g.c.inbox(m.key)}
+		}
+		return n.reads.AcquireMany(ctx, asks, leaseTTL)
 	})
 }
 
@@ -382,35 +425,6 @@ func (w *words) take() map[string]news {
 	said := w.said
 	w.said = make(map[string]news)
 	return said
-}
-
-// askAll makes one trip to Redis for the members, and returns an answer for each. What Redis says about one key is that key's
-// own; where it does not answer, the rest of the budget is gone.
-func askAll[V, T any](g *group[V], what string, ms []*member[V], ask func(context.Context) []remote.Answer[T]) []remote.Answer[T] {
-	var answers []remote.Answer[T]
-	var said error
-	err := g.budget.do(g.ctx, func(ctx context.Context) error {
-		answers = ask(ctx)
-		for _, a := range answers {
-			switch {
-			case a.Err == nil, isBad(a.Err):
-			case isReply(a.Err):
-				said = cmp.Or(said, a.Err)
-			default:
-				return a.Err
-			}
-		}
-		return nil
-	})
-	if answers == nil { // there was no time for it
-		answers = make([]remote.Answer[T], len(ms))
-		for i := range answers {
-			answers[i].Err = err
-		}
-	}
-	// Whichever key: the breaker wants to see different ones, and a batch may be one that comes again and again.
-	g.c.trip(ms[rand.IntN(len(ms))].key, what, cmp.Or(err, said))
-	return answers
 }
 
 // isReply reports whether an error is what Redis has said, and not that it said nothing.

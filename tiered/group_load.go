@@ -170,20 +170,27 @@ func (g *group[V]) keepLeases(ms []*member[V]) (stop func()) {
 func (g *group[V]) renew(ctx context.Context, ms []*member[V]) {
 	ctx, cancel := context.WithTimeout(ctx, g.c.opts.RedisTimeout)
 	defer cancel()
-	var flying []*member[V]
-	var leases []remote.Holding
+	flying := make(map[*node][]*member[V], 1)
 	for _, m := range ms {
 		if !m.landed.Load() {
-			flying = append(flying, m)
-			leases = append(leases, remote.Holding{Key: m.key, Token: m.lease.Token})
+			flying[m.o.node] = append(flying[m.o.node], m)
 		}
 	}
-	if len(flying) == 0 {
-		return
+	var wg sync.WaitGroup
+	for n, ms := range flying {
+		wg.Go(func() { g.renewAt(ctx, n, ms) })
 	}
-	for i, a := range g.c.reads.RenewMany(ctx, leases, leaseTTL) {
+	wg.Wait()
+}
+
+func (g *group[V]) renewAt(ctx context.Context, n *node, ms []*member[V]) {
+	leases := make([]remote.Holding, len(ms))
+	for i, m := range ms {
+		leases[i] = remote.Holding{Key: m.key, Token: m.lease.Token}
+	}
+	for i, a := range n.reads.RenewMany(ctx, leases, leaseTTL) {
 		if a.Err == nil && !a.Value { // an error says nothing about the lease
-			flying[i].lost.Store(true)
+			ms[i].lost.Store(true)
 		}
 	}
 }
@@ -194,17 +201,15 @@ func (g *group[V]) renew(ctx context.Context, ms []*member[V]) {
 func (g *group[V]) store(ms []*member[V]) {
 	c := g.c
 	var filling, useless []*member[V]
-	var fills []remote.Filling
 	for _, m := range ms {
 		absent := errors.Is(m.loaded.err, ErrNotFound)
 		if absent {
 			c.count.notFound.Add(1)
 		}
 		m.outcome = loadStored
-		var fill remote.Filling
 		ok := m.loaded.err == nil || absent
 		if ok {
-			fill, ok = g.filling(m, absent)
+			m.fill, ok = g.filling(m, absent)
 		}
 		switch {
 		case m.loaded.err != nil && !absent:
@@ -220,10 +225,9 @@ func (g *group[V]) store(ms []*member[V]) {
 			c.count.refused.Add(1)
 		default:
 			filling = append(filling, m)
-			fills = append(fills, fill)
 		}
 	}
-	for i, inLocal := range g.fill(filling, fills) {
+	for i, inLocal := range g.fill(filling) {
 		if m := filling[i]; inLocal {
 			c.ageLoaded(m.flight, ages{age: time.Since(m.leased), ttl: m.life, load: m.took})
 			c.putLocal(m.flight, m.loaded.val, m.loaded.err != nil, m.life)
@@ -262,15 +266,14 @@ func (g *group[V]) filling(m *member[V], absent bool) (fill remote.Filling, ok b
 	if !absent {
 		keep = c.lingering(ttl)
 	}
-	wake := pubsub.Message{Op: pubsub.Wake, Channel: c.channel, Keys: []string{m.key}, Outcome: pubsub.Filled}
 	return remote.Filling{
-		Key: m.key, Token: m.lease.Token, Envelope: bytes, TTL: keep, Epoch: m.lease.Epoch, Wake: wake.Encode(),
+		Key: m.key, Token: m.lease.Token, Envelope: bytes, TTL: keep, Epoch: m.lease.Epoch, Wake: c.wake(m.key, pubsub.Filled),
 		AsOf: m.lease.AsOf,
 	}, true
 }
 
 // fill stores in Redis, and reports for each member whether L1 may have it too: see Cache.fill.
-func (g *group[V]) fill(ms []*member[V], fills []remote.Filling) []bool {
+func (g *group[V]) fill(ms []*member[V]) []bool {
 	c := g.c
 	if len(ms) == 0 {
 		return nil
@@ -279,7 +282,13 @@ func (g *group[V]) fill(ms []*member[V], fills []remote.Filling) []bool {
 	for i, m := range ms {
 		heard[i] = c.foreign.count(m.key)
 	}
-	answers := askAll(g, "fill", ms, func(ctx context.Context) []remote.Answer[bool] { return c.reads.FillMany(ctx, fills) })
+	answers := askAll(g, "fill", ms, func(ctx context.Context, n *node, ms []*member[V]) []remote.Answer[bool] {
+		fills := make([]remote.Filling, len(ms))
+		for i, m := range ms {
+			fills[i] = m.fill
+		}
+		return n.reads.FillMany(ctx, fills)
+	})
 	may := make([]bool, len(ms))
 	var unknown []*member[V]
 	for i, a := range answers {
@@ -302,8 +311,8 @@ func (g *group[V]) release(ms []*member[V]) {
 	if g.c.opts.NoLease || len(ms) == 0 {
 		return // others may load under them
 	}
-	answers := askAll(g, "release", ms, func(ctx context.Context) []remote.Answer[bool] {
-		return g.c.reads.ReleaseMany(ctx, g.holdings(ms))
+	answers := askAll(g, "release", ms, func(ctx context.Context, n *node, ms []*member[V]) []remote.Answer[bool] {
+		return n.reads.ReleaseMany(ctx, g.holdings(ms))
 	})
 	var unknown []*member[V]
 	for i, a := range answers {
@@ -320,7 +329,10 @@ func (g *group[V]) releaseLater(ms []*member[V]) {
 	if c.opts.NoLease || len(ms) == 0 {
 		return
 	}
-	leases := g.holdings(ms)
+	of := make(map[*node][]*member[V], 1)
+	for _, m := range ms {
+		of[m.o.node] = append(of[m.o.node], m)
+	}
 	select {
 	case c.courtesies <- struct{}{}:
 	default:
@@ -330,7 +342,9 @@ func (g *group[V]) releaseLater(ms []*member[V]) {
 		defer func() { <-c.courtesies }()
 		ctx, cancel := context.WithTimeout(c.ctx, c.opts.RedisTimeout)
 		defer cancel()
-		c.reads.ReleaseMany(ctx, leases)
+		for n, ms := range of {
+			n.reads.ReleaseMany(ctx, g.holdings(ms))
+		}
 	}) {
 		<-c.courtesies
 	}
@@ -339,7 +353,7 @@ func (g *group[V]) releaseLater(ms []*member[V]) {
 func (g *group[V]) holdings(ms []*member[V]) []remote.Holding {
 	out := make([]remote.Holding, len(ms))
 	for i, m := range ms {
-		out[i] = remote.Holding{Key: m.key, Token: m.token, Wake: g.c.failedMessage(m.key)}
+		out[i] = remote.Holding{Key: m.key, Token: m.token, Wake: g.c.wake(m.key, pubsub.Failed)}
 	}
 	return out
 }

@@ -21,11 +21,14 @@ func (g *group[V]) refresh(ms []*member[V]) {
 		m.ticket = c.ticket(m.key) // before the gate is looked at, which may be of an earlier session
 		m.heard = c.foreign.count(m.key)
 	}
-	g.open = c.look()
-	due := slices.DeleteFunc(slices.Clone(ms), func(m *member[V]) bool { return c.pending.has(m.key) })
-	if g.open.open && g.open.keep && len(due) > 0 && c.breaker.allow() {
+	allow := g.allow()
+	due := slices.DeleteFunc(slices.Clone(ms), func(m *member[V]) bool {
+		m.o = c.look(m.key)
+		return !m.o.open || !m.o.keep || c.isPending(m.key) || !allow(m.o.node)
+	})
+	if len(due) > 0 {
 		for _, m := range due {
-			m.ticket = m.ticket.NotAfter(g.open.sent)
+			m.ticket = m.ticket.NotAfter(m.o.sent)
 		}
 		if mine := g.acquireDue(g.readDue(due)); len(mine) > 0 {
 			g.loadLeased(mine)
@@ -40,17 +43,16 @@ func (g *group[V]) refresh(ms []*member[V]) {
 // readDue takes what others have refreshed, and returns the rest.
 func (g *group[V]) readDue(ms []*member[V]) (due []*member[V]) {
 	c := g.c
-	answers := askAll(g, "read", ms, func(ctx context.Context) []remote.Answer[[]byte] {
-		return c.reads.GetMany(ctx, keysOf(ms))
+	answers := askAll(g, "read", ms, func(ctx context.Context, n *node, ms []*member[V]) []remote.Answer[[]byte] {
+		return n.reads.GetMany(ctx, keysOf(ms))
 	})
-	same, now := c.gate.same(g.open), g.open.now()
 	for i, m := range ms {
 		raw, err := answers[i].Value, answers[i].Err
 		if isBad(err) {
 			c.bad(m.key, err)
 			raw, err = nil, nil
 		}
-		if err == nil && same && g.stillDue(m, raw, now) {
+		if err == nil && m.o.same() && g.stillDue(m, raw) {
 			due = append(due, m)
 		}
 	}
@@ -58,19 +60,19 @@ func (g *group[V]) readDue(ms []*member[V]) (due []*member[V]) {
 }
 
 // stillDue reports whether what L2 holds, nil for nothing, is not younger than the copy that is due.
-func (g *group[V]) stillDue(m *member[V], raw []byte, now int64) bool {
+func (g *group[V]) stillDue(m *member[V], raw []byte) bool {
 	c := g.c
 	if raw == nil {
 		c.count.remoteMisses.Add(1)
 		return true
 	}
-	e, use, err := c.open(m.key, raw, g.open.epoch, now, g.open.cleared)
+	e, use, err := c.open(m.key, raw, m.o.epoch, m.o.now(), m.o.cleared)
 	if err != nil {
 		c.bad(m.key, err)
 	}
 	if use == usable && c.young(e.age) {
 		m.aged.done = true
-		_, _ = c.take(m.flight, e, g.open)
+		_, _ = c.take(m.flight, e, m.o)
 		return false
 	}
 	if use == usable {
@@ -92,23 +94,23 @@ func (g *group[V]) acquireDue(ms []*member[V]) (mine []*member[V]) {
 		m.token = remote.NewToken()
 	}
 	answers := g.ask(ms)
-	same, now := c.gate.same(g.open), time.Now()
+	now := time.Now()
 	var unknown []*member[V]
 	for i, m := range ms {
 		l := answers[i].Value
 		switch {
-		case answers[i].Err != nil, !same:
+		case answers[i].Err != nil, !m.o.same():
 			unknown = append(unknown, m)
 		case l.Outcome == remote.Acquired:
 			m.lease, m.leased = l, now
 			mine = append(mine, m)
 		case l.Outcome == remote.Found:
-			e, use, err := c.open(m.key, l.Value, l.Epoch, l.Now, g.open.cleared)
+			e, use, err := c.open(m.key, l.Value, l.Epoch, l.Now, m.o.cleared)
 			if err != nil {
 				c.bad(m.key, err)
 			}
 			if use == usable {
-				_, _ = c.take(m.flight, e, g.open)
+				_, _ = c.take(m.flight, e, m.o)
 			}
 		default: // somebody refreshes it; L1 asks again after the pause
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,16 +22,17 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(runner{m}) }
 
-// runner stops the examples' Redis before goroutines are counted.
+// runner stops what tests share before goroutines are counted.
 type runner struct{ m *testing.M }
 
 func (r runner) Run() int {
 	defer stopExampleRedis()
+	defer func() { _ = sharedCluster.Close() }()
 	return r.m.Run()
 }
 
 // patience is how long a test waits for something that must happen.
-const patience = 10 * time.Second
+const patience = 10 * time.Second * slowdown
 
 func soon(t testing.TB) context.Context {
 	t.Helper()
@@ -109,17 +112,25 @@ func (s *source) holdNext() (read <-chan struct{}, letGo func()) {
 	return reached, sync.OnceFunc(func() { close(gate) })
 }
 
-// redisServer is a miniredis whose commands a test may stop or spoil.
+// redisServer is the rig of a single Redis, a miniredis.
 type redisServer struct {
+	naming
 	*miniredis.Miniredis
+	t    testing.TB
 	addr string // also while it is closed
 	hook atomic.Pointer[func(cmd string, args []string) error]
 }
 
 func newRedis(t testing.TB) *redisServer {
 	t.Helper()
-	s := &redisServer{Miniredis: miniredis.RunT(t)}
+	s := &redisServer{naming: naming{cache: "things"}, Miniredis: miniredis.RunT(t), t: t}
 	s.addr = s.Addr()
+	s.watch()
+	return s
+}
+
+// watch has the server that there is now obey intercept.
+func (s *redisServer) watch() {
 	s.Server().SetPreHook(func(p *server.Peer, cmd string, args ...string) bool {
 		hook := s.hook.Load()
 		if hook == nil {
@@ -135,44 +146,70 @@ func newRedis(t testing.TB) *redisServer {
 		}
 		return false
 	})
-	return s
 }
 
 func (s *redisServer) intercept(f func(cmd string, args []string) error) { s.hook.Store(&f) }
 
-// down makes every command fail until up.
 func (s *redisServer) down() { s.intercept(func(string, []string) error { return io.EOF }) }
 func (s *redisServer) up()   { s.hook.Store(nil) }
 
-func (s *redisServer) client(t testing.TB) *redis.Client {
+func (s *redisServer) close() { s.Close() }
+
+func (s *redisServer) restart() {
+	s.t.Helper()
+	require.NoError(s.t, s.Restart())
+	s.watch()
+}
+
+func (s *redisServer) client(t testing.TB) redis.UniversalClient {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: s.addr})
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
 
+func (s *redisServer) masters() int            { return 1 }
+func (s *redisServer) mastersOf(...string) int { return 1 }
+
+func (s *redisServer) exists(name string) bool        { return s.Exists(name) }
+func (s *redisServer) ttl(name string) time.Duration  { return s.TTL(name) }
+func (s *redisServer) del(name string) bool           { return s.Del(name) }
+func (s *redisServer) hget(name, field string) string { return s.HGet(name, field) }
+func (s *redisServer) hset(name, field, value string) { s.HSet(name, field, value) }
+func (s *redisServer) publish(key, message string)    { s.Publish(s.channel(key), message) }
+
+func (s *redisServer) set(name, value string) {
+	s.t.Helper()
+	require.NoError(s.t, s.Set(name, value))
+}
+
+func (s *redisServer) eval(script string, keys []string, args ...any) {
+	s.t.Helper()
+	require.NoError(s.t, s.client(s.t).Eval(soon(s.t), script, keys, args...).Err())
+}
+
 // instance returns a cache of the source, connected unless lazy.
-func instance(t testing.TB, r *redisServer, s *source, change ...func(*Options[int])) *Cache[int] {
+func instance(t testing.TB, r rig, s *source, change ...func(*Options[int])) *Cache[int] {
 	t.Helper()
 	c := lazyInstance(t, r, s, change...)
 	require.NoError(t, c.Ready(soon(t)))
 	return c
 }
 
-func lazyInstance(t testing.TB, r *redisServer, s *source, change ...func(*Options[int])) *Cache[int] {
+func lazyInstance(t testing.TB, r rig, s *source, change ...func(*Options[int])) *Cache[int] {
 	t.Helper()
 	// A machine that is busy with other tests keeps Redis waiting for longer than the default.
 	opts := Options[int]{Load: s.load, LocalBytes: 2 << 20, RedisTimeout: 2 * time.Second, Logger: quietLog()}
 	for _, f := range change {
 		f(&opts)
 	}
-	c, err := New(r.client(t), "things", opts)
+	c, err := New(r.client(t), r.name(), opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
-func fleet(t testing.TB, n int, r *redisServer, s *source, change ...func(*Options[int])) []*Cache[int] {
+func fleet(t testing.TB, n int, r rig, s *source, change ...func(*Options[int])) []*Cache[int] {
 	t.Helper()
 	out := make([]*Cache[int], n)
 	for i := range out {
@@ -227,14 +264,22 @@ func isInvalidate(cmd string, args []string) bool {
 	return isScript(cmd, args, 1, 2)
 }
 
-func isBeat(cmd string, args []string) bool {
-	return (cmd == "EVALSHA" || cmd == "EVAL") && len(args) > 2 && len(args[2]) > 13 && args[2][:13] == "tandem:probe:"
+// isInvalidateAll is for a script whose first argument is a version. That of one which gives a lease up is a channel.
+func isInvalidateAll(cmd string, args []string) bool {
+	return isScript(cmd, args, 1, 4) && !strings.HasPrefix(args[3], "tandem:")
 }
+
+func isBeat(cmd string, args []string) bool {
+	return (cmd == "EVALSHA" || cmd == "EVAL") && len(args) > 2 && probe.MatchString(args[2])
+}
+
+// probe is the key of an instance's heartbeat, in a cluster that of a partition.
+var probe = regexp.MustCompile(`^tandem:(\{[a-z0-9]+\}:)?probe:`)
 
 // trustsRedis waits until what is read from Redis is kept: the first heartbeat may have been sent before the subscription was there.
 func trustsRedis(t testing.TB, caches ...*Cache[int]) {
 	t.Helper()
 	for _, c := range caches {
-		eventually(t, "nothing is in doubt", func() bool { return c.gate.look().keep })
+		eventually(t, "nothing is in doubt", func() bool { return keeps(c) })
 	}
 }

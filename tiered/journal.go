@@ -11,6 +11,8 @@ import (
 // succeeded. A server that takes over has everything from before that heartbeat, or its beat.lua starts a new epoch; what
 // came after may be lost with the old server, and becomes pending again.
 type journal struct {
+	maxKeys, maxBytes int // as those of pending
+
 	mu      sync.Mutex // protects what follows
 	moves   uint64     // how often another server has taken over
 	records []record   // in the order of their times
@@ -28,7 +30,10 @@ type record struct {
 func (r record) count() int { return len(r.keys) + len(r.tags) }
 func (r record) bytes() int { return sizeOf(r.keys) + sizeOf(r.tags) }
 
-func newJournal() *journal { return &journal{all: mono.Never} }
+// newJournal returns that of one of so many parts.
+func newJournal(parts int) *journal {
+	return &journal{maxKeys: maxPendingKeys / parts, maxBytes: maxPendingBytes / parts, all: mono.Never}
+}
 
 // begin is called before an invalidation is sent. Its result is for add or addAll.
 func (j *journal) begin() (moves uint64) {
@@ -58,7 +63,7 @@ func (j *journal) addRecord(moves uint64, r record) bool {
 	j.records = append(j.records, r)
 	j.keys += r.count()
 	j.bytes += r.bytes()
-	if j.keys > maxPendingKeys || j.bytes > maxPendingBytes {
+	if j.keys > j.maxKeys || j.bytes > j.maxBytes {
 		j.collapseLocked()
 	}
 	return true

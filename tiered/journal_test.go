@@ -15,7 +15,7 @@ import (
 func TestJournalForgetsWhatAHeartbeatHasSettled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		j := newJournal()
+		j := newJournal(1)
 		require.True(t, j.add(j.begin(), []string{"a", "b"}))
 		time.Sleep(1)
 		sent := mono.Now()
@@ -34,7 +34,7 @@ func TestJournalForgetsWhatAHeartbeatHasSettled(t *testing.T) {
 
 func TestJournalRefusesWhatWasConfirmedByAServerThatIsGone(t *testing.T) {
 	t.Parallel()
-	j := newJournal()
+	j := newJournal(1)
 	moves := j.begin()
 	j.take()
 	require.False(t, j.add(moves, []string{"a"}))
@@ -65,7 +65,7 @@ func TestJournalIsBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				j := newJournal()
+				j := newJournal(1)
 				fill(j)
 				require.Empty(t, j.records)
 				require.Zero(t, j.keys)
@@ -83,7 +83,7 @@ func TestJournalIsBounded(t *testing.T) {
 func TestJournalForgetsEverythingAsWell(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		j := newJournal()
+		j := newJournal(1)
 		require.True(t, j.addAll(0))
 		time.Sleep(1)
 		j.trim(mono.Now())
@@ -99,7 +99,7 @@ func TestGateWaitsUntilAllCouldRepeatWhatAServerMayHaveLost(t *testing.T) {
 		beat := func(g *gate, moved, kept bool) opening {
 			b := goodBeat(mono.Now(), epochA)
 			b.Moved, b.Kept = moved, kept
-			g.report(b)
+			g.report(b, nil)
 			return g.look()
 		}
 		g := newGate(bound)
@@ -116,7 +116,7 @@ func TestGateWaitsUntilAllCouldRepeatWhatAServerMayHaveLost(t *testing.T) {
 		time.Sleep(bound - 1)
 		b := goodBeat(mono.Now(), epochA)
 		time.Sleep(1)
-		g.report(b)
+		g.report(b, nil)
 		require.False(t, g.look().open, "a heartbeat sent before does not know what another instance has found since")
 		require.True(t, beat(g, true, false).open, "of a new epoch nothing is old")
 
@@ -124,7 +124,7 @@ func TestGateWaitsUntilAllCouldRepeatWhatAServerMayHaveLost(t *testing.T) {
 		g = newGate(bound)
 		b = goodBeat(mono.Now(), epochA)
 		b.Kept, b.KeptFor = true, 2*bound
-		g.report(b)
+		g.report(b, nil)
 		require.True(t, g.look().open, "but not for ever")
 	})
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// KeysError is what GetMany and SetMany return for keys that have failed for the same reason. Several are joined; errors.As
-// finds the first.
+// KeysError is what GetMany, SetMany and Invalidate return for keys that have failed for the same reason. Several are joined;
+// errors.As finds the first.
 type KeysError struct {
 	// Keys are those that have failed, each once.
 	Keys []string
@@ -60,6 +60,54 @@ func (f *failures) add(key string, err error) {
 		}
 		f.byReason[err] = e
 	}
+}
+
+func (f *failures) addAll(keys []string, err error) {
+	for _, key := range keys {
+		f.add(key, err)
+	}
+}
+
+// addOthers adds those of keys that are not there yet.
+func (f *failures) addOthers(keys []string, err error) {
+	if len(keys) == 0 {
+		return
+	}
+	there := make(map[string]bool)
+	for _, e := range f.all {
+		for _, key := range e.Keys {
+			there[key] = true
+		}
+	}
+	for _, key := range keys {
+		if !there[key] {
+			f.add(key, err)
+		}
+	}
+}
+
+// join adds those of g.
+func (f *failures) join(g failures) {
+	for _, e := range g.all {
+		f.addAll(e.Keys, e.Err)
+	}
+}
+
+// pending returns them as one error that says that they are left to the background, nil if there is none.
+func (f *failures) pending(what string) error {
+	errs := make([]error, len(f.all))
+	for i, e := range f.all {
+		errs[i] = &KeysError{Keys: e.Keys, Err: pendingError(what, e.Err)}
+	}
+	return errors.Join(errs...)
+}
+
+// partial returns them as the error of a trip, nil if there is none.
+func (f *failures) partial() error {
+	if len(f.all) == 0 {
+		return nil
+	}
+	return &partialError{*f}
 }
 
 // joined returns them as one error, nil if there is none.

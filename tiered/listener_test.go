@@ -19,35 +19,37 @@ import (
 //  4. the new session's proofs vouch for it until its LocalTTL.
 func TestC3AnInvalidateAllMissedBeforeASession(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	c := instance(t, r, s, func(o *Options[int]) { o.MaxStaleness = 3 * time.Second })
-	l := listener[int]{c}
-	require.Equal(t, 0, get(t, c, "k"))
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		c := instance(t, r, s, func(o *Options[int]) { o.MaxStaleness = 3 * time.Second })
+		l := listenerOf(c, "k")
+		require.Equal(t, 0, get(t, c, "k"))
 
-	beats := make(chan struct{})
-	r.intercept(func(cmd string, args []string) error {
-		if isBeat(cmd, args) {
-			<-beats
-		}
-		return nil
+		beats := make(chan struct{})
+		r.intercept(func(cmd string, args []string) error {
+			if isBeat(cmd, args) {
+				<-beats
+			}
+			return nil
+		})
+		l.End(io.EOF) // 1
+		s.write("k")
+		r.set(r.epoch("k"), "00000000000000ff:+")
+		missed := mono.Now()
+
+		before := ticketOf(c, "k")
+		untrustedOf(c, "k").mu.Lock() // 2: where Begin is stopped
+		began := make(chan struct{})
+		go func() { l.Begin(); close(began) }()
+		eventually(t, "the new session", func() bool { return !c.local.Live(before) })
+		require.True(t, gateOf(c, "k").look().open, "the test was too slow")
+		require.Equal(t, 0, get(t, c, "k"), "3: right, within MaxStaleness")
+		untrustedOf(c, "k").mu.Unlock()
+		<-began
+		close(beats)
+		r.up()
+
+		eventually(t, "a proof", func() bool { return proofOf(c, "k")-missed > int64(c.opts.MaxStaleness) })
+		require.Equal(t, 1, get(t, c, "k"), "4: C3")
 	})
-	l.End(io.EOF) // 1
-	s.write("k")
-	require.NoError(t, r.Set("tandem:{things}:epoch", "00000000000000ff:+"))
-	missed := mono.Now()
-
-	before := c.local.Ticket("k")
-	c.untrusted.mu.Lock() // 2: where Begin is stopped
-	began := make(chan struct{})
-	go func() { l.Begin(); close(began) }()
-	eventually(t, "the new session", func() bool { return !c.local.Live(before) })
-	require.True(t, c.gate.look().open, "the test was too slow")
-	require.Equal(t, 0, get(t, c, "k"), "3: right, within MaxStaleness")
-	c.untrusted.mu.Unlock()
-	<-began
-	close(beats)
-	r.up()
-
-	eventually(t, "a proof", func() bool { return c.local.Proof()-missed > int64(c.opts.MaxStaleness) })
-	require.Equal(t, 1, get(t, c, "k"), "4: C3")
 }

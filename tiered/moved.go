@@ -3,20 +3,20 @@ package tiered
 import "time"
 
 // moved repeats what a server that is gone may have taken with it; sure says that there was one.
-func (c *Cache[V]) moved(sure bool) {
-	keys, tags, all := c.journal.take()
+func (c *Cache[V]) moved(p *part, sure bool) {
+	keys, tags, all := p.journal.take()
 	c.count.replayed.Add(uint64(len(keys) + len(tags)))
 	if sure {
 		c.tellMoved(len(keys)+len(tags), all)
 	}
 	if all {
-		c.pending.addAll(time.Now())
+		p.pending.addAll(time.Now())
 	}
 	if len(keys) > 0 {
-		c.pending.add(keys, time.Now())
+		p.pending.add(keys, time.Now())
 	}
 	if len(tags) > 0 {
-		c.pending.addTags(tags, time.Now())
+		p.pending.addTags(tags, time.Now())
 	}
 }
 

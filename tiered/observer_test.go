@@ -152,7 +152,7 @@ func TestObserverHearsOfThoseWhoWait(t *testing.T) {
 	t.Parallel()
 	r, s, w := newRedis(t), newSource(), &witness{}
 	c := instance(t, r, s, observedBy(w), func(o *Options[int]) { o.MaxStaleness, o.LoadTimeout = patience, Off }) // nobody is late
-	eventually(t, "flights are joined", func() bool { return c.gate.look().keep })
+	eventually(t, "flights are joined", func() bool { return keeps(c) })
 	read, letGo := s.holdNext()
 	type caller struct{}
 	first := getAsync(context.WithValue(soon(t), caller{}, 0), c, "k")
@@ -307,7 +307,7 @@ func TestObserverOfHostileSenders(t *testing.T) {
 	r, s, w := newRedis(t), newSource(), &witness{}
 	c := instance(t, r, s, observedBy(w))
 	for _, sender := range []string{"shell", "x;t=1;c=a b", "x;t=999999999999999", strings.Repeat(";", 256)} {
-		r.Publish(c.channel, string(pubsub.Message{Op: pubsub.Invalidate, Sender: sender, Keys: []string{"k"}}.Encode()))
+		r.Publish(channelOf(c, "k"), string(pubsub.Message{Op: pubsub.Invalidate, Sender: sender, Keys: []string{"k"}}.Encode()))
 	}
 	w.has(t, "all", func() bool { return len(w.invalidations) == 4 })
 	for _, e := range w.invalidations {

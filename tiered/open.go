@@ -46,7 +46,7 @@ func (c *Cache[V]) open(key string, raw []byte, epoch uint64, now int64, cleared
 	if e.Epoch != epoch {
 		return none, otherEpoch, nil
 	}
-	if ok, err := c.checkTags(e, cleared); !ok {
+	if ok, err := c.checkTags(key, e, cleared); !ok {
 		return none, unusable, err
 	}
 	if e.Expires-now > int64(maxDuration/time.Millisecond) || now-e.Expires > int64(maxDuration/time.Millisecond) {

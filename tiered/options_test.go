@@ -73,12 +73,12 @@ func TestBadClients(t *testing.T) {
 	t.Parallel()
 	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})
 	defer ring.Close()
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, ReadOnly: true})
 	defer cluster.Close()
 	csc := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", ClientSideCacheConfig: &redis.ClientSideCacheConfig{MaxEntries: 10}})
 	defer csc.Close()
 	for name, rdb := range map[string]redis.UniversalClient{
-		"nil": nil, "typed nil": (*redis.Client)(nil), "ring": ring, "cluster": cluster, "client-side cache": csc,
+		"nil": nil, "typed nil": (*redis.Client)(nil), "ring": ring, "cluster with replica reads": cluster, "client-side cache": csc,
 	} {
 		_, err := New(rdb, "x", Options[int]{})
 		require.ErrorIs(t, err, ErrUnsupportedClient, name)

@@ -32,19 +32,19 @@ func (c *Cache[V]) Peek(ctx context.Context, key string) (V, error) {
 func (c *Cache[V]) peekRemote(ctx context.Context, key string) (v V, found bool) {
 	f := &flight[V]{key: key, ctx: ctx}
 	b := c.newBudget()
-	o := c.awaitGate(ctx, b)
-	if !o.open || c.pending.has(key) || !c.breaker.allow() {
+	o := c.awaitGate(ctx, b, c.part(key))
+	if !o.open || c.isPending(key) || !o.node.breaker.allow() {
 		return v, false
 	}
-	raw, err := c.readRemote(f, b)
+	raw, err := c.readRemote(f, b, o.node)
 	if isBad(err) {
 		c.bad(key, err)
 		err = nil
 	}
 	if ctx.Err() == nil { // else it says nothing about Redis
-		c.trip(key, "read", err)
+		c.trip(o.node, key, "read", err)
 	}
-	if err != nil || raw == nil || !c.gate.same(o) {
+	if err != nil || raw == nil || !o.same() {
 		return v, false
 	}
 	e, use, err := c.open(key, raw, o.epoch, o.now(), o.cleared)

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// maxPendingKeys and maxPendingBytes bound what is remembered. Past them the queue turns into "everything of this cache",
+	// maxPendingKeys and maxPendingBytes bound what is remembered, of all parts. Past them the queue turns into "everything of this cache",
 	// which is one key in Redis.
 	maxPendingKeys  = 10_000
 	maxPendingBytes = 8 << 20
@@ -21,6 +21,8 @@ type pending struct {
 	// cleared is how often tags have ceased to be pending. It grows before they do: see checkTags.
 	cleared atomic.Uint64
 
+	maxKeys, maxBytes int // past them, everything is pending
+
 	mu    sync.Mutex // protects what follows
 	keys  map[string]due
 	tags  map[string]due
@@ -28,7 +30,7 @@ type pending struct {
 	all   *due // everything of the cache is pending
 	// seq numbers additions, so that a key which was added again during its own retry stays.
 	seq  uint64
-	wake chan struct{} // has room for one: there is something to do
+	wake chan<- struct{} // has room for one: there is something to do
 }
 
 type due struct {
@@ -36,8 +38,12 @@ type due struct {
 	seq uint64
 }
 
-func newPending() *pending {
-	return &pending{keys: make(map[string]due), tags: make(map[string]due), wake: make(chan struct{}, 1)}
+// newPending returns that of one of so many parts, with a channel that they share.
+func newPending(parts int, wake chan struct{}) *pending {
+	return &pending{
+		maxKeys: maxPendingKeys / parts, maxBytes: maxPendingBytes / parts,
+		keys: make(map[string]due), tags: make(map[string]due), wake: wake,
+	}
 }
 
 // has reports whether key's invalidation is pending.
@@ -66,6 +72,34 @@ func (p *pending) hasTag(tags []string) bool {
 	return p.all != nil
 }
 
+// late reports whether an earlier Set of key may still reach Redis, although its caller was told that it is pending: that is until its
+// invalidation may be tried.
+func (p *pending) late(key string) bool {
+	if p.any.Load() == 0 {
+		return false
+	}
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.keys[key].at.After(now) || (p.all != nil && p.all.at.After(now))
+}
+
+// anyLate is late for whatever is pending.
+func (p *pending) anyLate() bool {
+	if p.any.Load() == 0 {
+		return false
+	}
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.keys {
+		if d.at.After(now) {
+			return true
+		}
+	}
+	return p.all != nil && p.all.at.After(now)
+}
+
 // add makes keys pending, to be tried not before at. What is pending already is tried at the later of the two times.
 func (p *pending) add(keys []string, at time.Time) { p.addTo(p.keys, keys, at) }
 
@@ -87,7 +121,7 @@ func (p *pending) addTo(all map[string]due, names []string, at time.Time) {
 			all[name] = due{at: at, seq: p.seq}
 		}
 	}
-	if len(p.keys)+len(p.tags) > maxPendingKeys || p.bytes > maxPendingBytes {
+	if len(p.keys)+len(p.tags) > p.maxKeys || p.bytes > p.maxBytes {
 		p.addAllLocked(at)
 	}
 	p.changedLocked()

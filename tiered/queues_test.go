@@ -15,7 +15,7 @@ func TestHealthOfQueues(t *testing.T) {
 	h := c.Health()
 	require.Equal(t, Health{Ready: true, LocalTrusted: true, RemoteTrusted: true, ProofAge: h.ProofAge}, h)
 	r.down()
-	eventually(t, "the outage is known", func() bool { return !c.Health().RemoteTrusted })
+	eventually(t, "the outage is known", func() bool { return away(c) })
 	read, letGo := s.holdNext()
 	defer letGo()
 	one := getAsync(soon(t), c, "one")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/tandemcache/tandem/pubsub"
@@ -22,13 +23,13 @@ import (
 func (c *Cache[V]) SetMany(ctx context.Context, values map[string]V) error {
 	var failed failures
 	var replaced []string // that cannot be stored
-	t, known := c.gate.known()
 	sets := make([]remote.Setting, 0, len(values))
 	for key, v := range values {
 		if err := c.checkCall(key); err != nil {
 			failed.add(key, err)
 			continue
 		}
+		t, known := c.part(key).gate.known()
 		set, ok, err := c.setting(key, v, t)
 		if err != nil {
 			failed.add(key, err)
@@ -40,13 +41,11 @@ func (c *Cache[V]) SetMany(ctx context.Context, values map[string]V) error {
 		sets = append(sets, set)
 	}
 	if len(sets) > 0 {
-		c.setMany(ctx, sets, t, &failed)
+		c.setMany(ctx, sets, &failed)
 	}
 	if len(replaced) > 0 {
 		if err := c.Invalidate(ctx, replaced...); err != nil {
-			for _, key := range replaced {
-				failed.add(key, err)
-			}
+			failed.addAll(replaced, err)
 		}
 	}
 	return failed.joined()
@@ -77,60 +76,94 @@ func (c *Cache[V]) setting(key string, v V, t trust) (set remote.Setting, ok boo
 	if err != nil {
 		return remote.Setting{}, false, fmt.Errorf("%w: %w", ErrEncode, err)
 	}
-	return remote.Setting{Key: key, Envelope: bytes, TTL: c.lingering(ttl)}, true, nil
+	return remote.Setting{Key: key, Envelope: bytes, TTL: c.lingering(ttl), Epoch: t.epoch}, true, nil
 }
 
 // setMany evicts, changes Redis, and evicts again: see invalidate, and set for the times.
-func (c *Cache[V]) setMany(ctx context.Context, sets []remote.Setting, t trust, failed *failures) {
+func (c *Cache[V]) setMany(ctx context.Context, sets []remote.Setting, failed *failures) {
 	keys := make([]string, len(sets))
 	for i, set := range sets {
 		keys[i] = set.Key
 	}
-	if !c.write() {
-		for _, key := range keys {
-			failed.add(key, ErrClosed)
-		}
+	if err := c.write(); err != nil {
+		failed.addAll(keys, err)
 		return
 	}
 	defer c.writing.Done()
 	c.evict(keys...)
 	ctx = c.watch.invalidating(ctx, InvalidationStart{Keys: keys}) // before the times that bound what follows
-	for i, key := range keys {
-		sets[i].Message = pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx), Keys: []string{key}}.Encode()
+	of := make(map[*node][]remote.Setting, 1)
+	for _, set := range sets {
+		p := c.part(set.Key)
+		t, _ := p.gate.known()
+		set.NotAfter = t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1
+		set.Message = pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx, p), Keys: []string{set.Key}}.Encode()
+		of[t.node] = append(of[t.node], set)
 	}
-	notAfter := t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1
 	latest := time.Now().Add(c.opts.RedisTimeout)
 
 	c.count.sets.Add(uint64(len(sets)))
 	callCtx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
+	late := c.late(keys)
+	var mu sync.Mutex // protects refused
 	var refused failures
-	var away error // why Redis has not answered
-	for part := range slices.Chunk(sets, remote.MaxBatch) {
-		away = c.setPart(callCtx, part, t.epoch, notAfter, away, &refused)
+	var wg sync.WaitGroup
+	for n, sets := range of {
+		wg.Go(func() {
+			r := c.setAt(callCtx, n, sets)
+			mu.Lock()
+			defer mu.Unlock()
+			refused.join(r)
+		})
 	}
+	wg.Wait()
 	for _, e := range refused.all {
 		c.redisFailed("set", e.Err)
 		// Before the second eviction: a Get that starts after it does not believe L2 about these keys.
-		c.pending.add(e.Keys, latest)
+		c.addPending(e.Keys, latest)
 	}
 	c.evict(keys...) // the one that counts
+	refused.addOthers(late, errLate)
 	for _, e := range refused.all {
 		failed.all = append(failed.all, &KeysError{Keys: e.Keys, Err: pendingError("SetMany", e.Err)})
 	}
 }
 
-// setPart makes one round trip, or none if Redis is away: the rest is left to the background then. It returns whether it is.
-func (c *Cache[V]) setPart(ctx context.Context, sets []remote.Setting, epoch uint64, notAfter int64, away error, refused *failures) error {
-	if away != nil {
-		for _, set := range sets {
-			refused.add(set.Key, away)
+// setAt stores what one node has, a round trip for each batch, and says what was not confirmed. If the node is away, the rest is left to
+// the background.
+func (c *Cache[V]) setAt(ctx context.Context, n *node, sets []remote.Setting) (refused failures) {
+	var away error
+	for batch := range slices.Chunk(sets, remote.MaxBatch) {
+		if away != nil {
+			for _, set := range batch {
+				refused.add(set.Key, away)
+			}
+			continue
 		}
-		return away
+		away = c.setBatch(ctx, n, batch, &refused)
 	}
-	moves := c.journal.begin()
+	return refused
+}
+
+// setBatch makes one round trip, and returns why the node is away, if it is.
+func (c *Cache[V]) setBatch(ctx context.Context, n *node, sets []remote.Setting, refused *failures) (away error) {
+	all := make([]string, len(sets))
+	for i, set := range sets {
+		all[i] = set.Key
+	}
+	parts, of := c.byPart(all)
+	parts, begun, moved := startAll(n, parts)
+	moves := make(map[*part]uint64, len(parts))
+	for i, p := range parts {
+		moves[p] = begun[i]
+	}
+	for _, p := range moved {
+		refused.addAll(of[p], errMoved)
+		sets = slices.DeleteFunc(slices.Clone(sets), func(s remote.Setting) bool { return c.part(s.Key) == p })
+	}
 	taken := make([]string, 0, len(sets))
-	for i, a := range c.writes.SetMany(ctx, sets, epoch, notAfter) {
+	for i, a := range n.writes.SetMany(ctx, sets) {
 		switch {
 		case a.Err == nil:
 			taken = append(taken, sets[i].Key)
@@ -140,8 +173,11 @@ func (c *Cache[V]) setPart(ctx context.Context, sets []remote.Setting, epoch uin
 		}
 		refused.add(sets[i].Key, a.Err)
 	}
-	if len(taken) > 0 {
-		c.confirmed(moves, taken)
+	parts, of = c.byPart(taken)
+	for _, p := range parts {
+		if len(of[p]) > 0 {
+			c.confirmed(p, moves[p], of[p])
+		}
 	}
 	return away
 }

@@ -154,7 +154,7 @@ func TestAnOfferIsJudgedByWhoTakesIt(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()
 	c := instance(t, r, s)
-	f := &flight[int]{key: "k", soft: standIn[int]{val: 7, ticket: c.local.Ticket("k"), ok: true}}
+	f := &flight[int]{key: "k", soft: standIn[int]{val: 7, ticket: ticketOf(c, "k"), ok: true}}
 	v, ok := c.softly(f, nil)
 	require.True(t, ok)
 	require.Equal(t, 7, v)

@@ -62,7 +62,7 @@ func (c *Cache[V]) standIn(f *flight[V]) standIn[V] {
 		case err != nil:
 			f.expired.Store(nil)
 			c.bad(f.key, fmt.Errorf("%w: %w", errUndecodable, err))
-		case old.o.now() < old.until && c.gate.same(old.o) && c.holds(f.key, s):
+		case old.o.now() < old.until && old.o.same() && c.holds(f.key, s):
 			return s
 		}
 	}

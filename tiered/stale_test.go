@@ -309,7 +309,7 @@ func TestWhatWasEvictedIsNotOffered(t *testing.T) {
 	f := &flight[int]{key: "k"}
 	payload, err := codec.Default.Marshal(7)
 	require.NoError(t, err)
-	f.expired.Store(&leftover{payload: payload, ticket: c.local.Ticket("k"), o: c.gate.look(), until: math.MaxInt64})
+	f.expired.Store(&leftover{payload: payload, ticket: ticketOf(c, "k"), o: gateOf(c, "k").look(), until: math.MaxInt64})
 	require.Equal(t, 7, c.standIn(f).val)
 	c.evict("k")
 	require.False(t, c.standIn(f).ok)

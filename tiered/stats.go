@@ -41,13 +41,13 @@ type Stats struct {
 	Received    uint64        // keys and tags whose invalidation was heard on the bus, its own included
 	Tracked     uint64        // keys dropped from L1 because Redis had another value or none, or did not say: see Options.Tracking
 	Unreadable  uint64        // messages on the bus that could not be read; each drops L1
-	Sessions    uint64        // subscriptions that began; each drops L1
-	Untrusted   time.Duration // in which L1 served only what was loaded within MaxStaleness, for want of a proof
+	Sessions    uint64        // subscriptions that began, in a Redis Cluster those of each partition; each drops its part of L1
+	Untrusted   time.Duration // in which L1 served only what was loaded within MaxStaleness, for want of a proof; the mean of the partitions
 
 	Commands    uint64 // commands sent to Redis for this cache, heartbeats not included
 	RedisErrors uint64 // of which failed
 
-	ServerChanges uint64 // times that Redis may have lost what it had confirmed: a failover, a restart
+	ServerChanges uint64 // times that Redis may have lost what it had confirmed: a failover, a restart; once for each partition
 	Replayed      uint64 // keys and tags whose invalidation was repeated because of that
 	BreakerOpened uint64 // times that reads were kept from a Redis that did not answer them
 
@@ -60,10 +60,9 @@ type Stats struct {
 func (c *Cache[V]) Stats() Stats {
 	u := c.local.Usage()
 	n := &c.count
-	return Stats{
+	s := Stats{
 		LocalHits: u.Hits, LocalMisses: u.Misses, LocalBytes: u.Bytes, LocalLimit: u.Limit,
 		RemoteHits: n.remoteHits.Load(), RemoteMisses: n.remoteMisses.Load(), Joined: n.joined.Load(),
-		RemoteBytesRead: c.reads.BytesRead() + c.writes.BytesRead(), RemoteBytesWritten: c.reads.BytesWritten() + c.writes.BytesWritten(),
 		Loads: n.loads.Load(), LoadTime: time.Duration(n.loadTime.Load()),
 		LoadErrors: n.loadErrors.Load(), NotFound: n.notFound.Load(),
 		LeaseWaits: n.leaseWaits.Load(), Fills: n.fills.Load(), Refused: n.refused.Load(),
@@ -71,14 +70,20 @@ func (c *Cache[V]) Stats() Stats {
 		Refreshes: n.refreshes.Load(), RefreshErrors: n.refreshErrors.Load(), RefreshUnchanged: n.unchanged.Load(),
 		RefreshSkipped: n.refreshSkipped.Load(), Stale: n.stale.Load(),
 		Sets: n.sets.Load(), Invalidated: n.invalidated.Load(), Received: n.received.Load(),
-		Tracked: n.tracked.Load(), Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(), Untrusted: c.untrusted.total(),
-		Commands: c.reads.Commands() + c.writes.Commands(), RedisErrors: n.redisErrors.Load(),
-		ServerChanges: c.gate.moved(), Replayed: n.replayed.Load(), BreakerOpened: c.breaker.opened.Load(),
+		Tracked: n.tracked.Load(), Unreadable: n.unreadable.Load(), Sessions: n.sessions.Load(), Untrusted: c.untrustedTime(),
+		RedisErrors: n.redisErrors.Load(), Replayed: n.replayed.Load(),
 		Audited: n.audited.Load(), Diverged: n.diverged.Load(), Unobserved: c.watch.unobserved(),
 	}
+	for _, p := range c.parts {
+		s.ServerChanges += p.gate.moved()
+	}
+	all := c.traffic()
+	s.Commands, s.RemoteBytesRead, s.RemoteBytesWritten = all.commands, all.bytesRead, all.bytesWritten
+	s.BreakerOpened = all.breakerOpened
+	return s
 }
 
-// Health says how a Cache stands now.
+// Health says how a Cache stands now; in a Redis Cluster, how the worst of its partitions does.
 type Health struct {
 	// Ready says that Ready returns at once: the cache has heard itself and Redis has taken a write, whatever has become of
 	// that since. Closed says that it is closed.
@@ -95,7 +100,9 @@ type Health struct {
 	BreakerOpen bool
 	// ProofAge is how long ago the instance last heard itself, zero if it never did in this session.
 	ProofAge time.Duration
-	// RedisError is why the last heartbeat failed, nil if it did not.
+	// RedisError is why the last heartbeat failed, nil if it did not. In a cluster it is also why the number of partitions could
+	// not be read or written, which comes before heartbeats, and it wraps pubsub.ErrNoPermission or pubsub.ErrUnsupportedServer
+	// where that is what has to be changed.
 	RedisError error
 	// PendingKeys is the number of keys and tags whose invalidation Redis has not confirmed; PendingAll says that it is all of them.
 	PendingKeys int
@@ -110,17 +117,30 @@ type Health struct {
 // Health returns the state now. A service is ready to serve in any state: what is missing costs speed, not truth.
 func (c *Cache[V]) Health() Health {
 	var h Health
-	if proof := c.local.Proof(); proof != mono.Never {
+	if proof := c.proof(); proof != mono.Never {
 		h.ProofAge = time.Duration(mono.Now() - proof)
 		h.LocalTrusted = h.ProofAge <= c.opts.MaxStaleness
 	}
-	o := c.look()
-	h.RemoteTrusted, h.RedisError = o.open, o.err
+	h.RemoteTrusted = true
+	for _, p := range c.parts {
+		o := p.look()
+		h.RemoteTrusted = h.RemoteTrusted && o.open
+		if h.RedisError == nil {
+			h.RedisError = o.err
+		}
+		// Of a node that has no part any more nobody asks, and nothing would ever close its breaker.
+		if n := p.home.Load(); n != nil {
+			h.BreakerOpen = h.BreakerOpen || n.breaker.isOpen()
+		}
+	}
 	h.Tracking = c.foreign.works()
-	h.BreakerOpen = c.breaker.isOpen()
-	h.PendingKeys, h.PendingAll = c.pending.size()
-	h.Ready, h.Closed = c.readyHas.Load() == readySigns, c.closed.Load()
-	h.Flights, h.ReadsWaiting, h.LoadsWaiting = c.flights.underway(), c.reads.Waiting(), int(c.count.loadsWaiting.Load())
-	h.InvalidationsWaiting, h.EventsWaiting = c.gather.size(), c.watch.waiting()
+	h.PendingKeys, h.PendingAll = c.pendingSize()
+	h.Ready, h.Closed = c.unready.Load() == 0, c.closed.Load()
+	h.Flights, h.ReadsWaiting, h.LoadsWaiting = c.flights.underway(), 0, int(c.count.loadsWaiting.Load())
+	for _, n := range c.allNodes() {
+		h.ReadsWaiting += n.reads.Waiting()
+		h.InvalidationsWaiting += n.gather.size()
+	}
+	h.EventsWaiting = c.watch.waiting()
 	return h
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,8 +21,8 @@ import (
 //
 // It returns what Invalidate does, with ErrInvalidTag for what are not tags (the others are invalidated).
 func (c *Cache[V]) InvalidateTags(ctx context.Context, tags ...string) error {
-	if !c.write() {
-		return ErrClosed
+	if err := c.write(); err != nil {
+		return err
 	}
 	defer c.writing.Done()
 	valid := make([]string, 0, len(tags))
@@ -41,39 +42,51 @@ func (c *Cache[V]) InvalidateTags(ctx context.Context, tags ...string) error {
 
 // invalidateTags evicts, changes Redis, and evicts again: see invalidate.
 func (c *Cache[V]) invalidateTags(ctx context.Context, tags []string) error {
-	c.local.EvictTags(tags...)
+	c.evictTags(tags)
 	ctx = c.watch.invalidating(ctx, InvalidationStart{Tags: tags})
 	c.count.invalidated.Add(uint64(len(tags)))
-	var failed error
-	for _, part := range pubsub.Batches(tags) {
-		err := failed
-		if err == nil {
-			err = c.invalidateTagsRemote(ctx, part)
+	late := c.lateParts()
+	failed := make(map[*part]error)
+	for _, batch := range pubsub.Batches(tags) {
+		var well []*part // after one failure the rest of the part's is left to the background
+		for _, p := range c.parts {
+			if failed[p] == nil {
+				well = append(well, p)
+			}
 		}
-		if err != nil {
-			failed = err
+		if len(well) > 0 {
+			maps.Copy(failed, c.invalidateTagsRemote(ctx, well, batch))
+		}
+		for p := range failed {
 			// Pending before the second eviction: a Get that starts after it does not believe L2 about these tags.
-			c.pending.addTags(part, time.Now())
+			p.pending.addTags(batch, time.Now())
 		}
 	}
-	c.local.EvictTags(tags...) // the one that counts
-	if failed != nil {
-		c.redisFailed("invalidate tags", failed)
-		return pendingError(fmt.Sprintf("InvalidateTags of %d tags", len(tags)), failed)
+	c.evictTags(tags) // the one that counts
+	for _, err := range failed {
+		c.redisFailed("invalidate tags", err)
 	}
-	return nil
+	for _, p := range late {
+		if failed[p] == nil {
+			failed[p] = errLate
+		}
+	}
+	return pendingParts(fmt.Sprintf("InvalidateTags of %d tags", len(tags)), failed)
 }
 
-func (c *Cache[V]) invalidateTagsRemote(ctx context.Context, tags []string) error {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
-	defer cancel()
-	moves := c.journal.begin()
-	err := c.writes.InvalidateTags(ctx, tags, pubsub.Message{Op: pubsub.Tags, Sender: c.sender(ctx), Keys: tags}.Encode())
-	if err == nil && !c.journal.addTags(moves, tags) {
-		c.count.replayed.Add(uint64(len(tags)))
-		c.pending.addTags(tags, time.Now())
-	}
-	return err
+// invalidateTagsRemote gives tags new versions in parts, and returns those of which that is not confirmed.
+func (c *Cache[V]) invalidateTagsRemote(ctx context.Context, parts []*part, tags []string) map[*part]error {
+	return c.change(ctx, parts, func(ctx context.Context, n *node, parts []*part, moves []uint64) []error {
+		m := pubsub.Message{Op: pubsub.Tags, Sender: c.sender(ctx, parts[0]), Keys: tags}
+		errs := n.writes.InvalidateTags(ctx, numbers(parts), tags, m.Encode())
+		for i, p := range parts {
+			if errs[i] == nil && !p.journal.addTags(moves[i], tags) {
+				c.count.replayed.Add(uint64(len(tags)))
+				p.pending.addTags(tags, time.Now())
+			}
+		}
+		return errs
+	})
 }
 
 func invalidTag(err error) error { return errors.Join(ErrInvalidTag, fmt.Errorf("tiered: %w", err)) }
@@ -144,12 +157,13 @@ var errUntagged = errors.New("stored by an instance without Options.Tags")
 //  4. the Get would return the old value.
 //
 // So no tag may have ceased to be pending since before it was read, which is when cleared was looked at.
-func (c *Cache[V]) checkTags(e remote.Envelope, cleared uint64) (ok bool, err error) {
+func (c *Cache[V]) checkTags(key string, e remote.Envelope, cleared uint64) (ok bool, err error) {
 	if c.opts.Tags != nil && !e.Tagged && !e.Absent {
 		return false, errUntagged
 	}
 	if len(e.Tags) == 0 {
 		return true, nil
 	}
-	return !c.pending.hasTag(e.Tags) && c.pending.cleared.Load() == cleared, nil
+	p := c.part(key).pending
+	return !p.hasTag(e.Tags) && p.cleared.Load() == cleared, nil
 }

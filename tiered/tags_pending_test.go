@@ -14,26 +14,28 @@ import (
 
 func TestC6AnInvalidationOfATagThatRedisDidNotTake(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	f := taggedFleet(t, 2, r, s)
-	for _, key := range []string{"red/1", "green/2"} {
-		get(t, f[1], key) // Redis has them
-	}
-	r.intercept(func(cmd string, args []string) error {
-		if isInvalidateTags(cmd, args, 1) {
-			return errors.New("ERR not now")
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		f := taggedFleet(t, 2, r, s)
+		for _, key := range []string{"red/1", "green/2"} {
+			get(t, f[1], key) // Redis has them
 		}
-		return nil
+		r.intercept(func(cmd string, args []string) error {
+			if isInvalidateTags(cmd, args, 1) {
+				return errors.New("ERR not now")
+			}
+			return nil
+		})
+		s.write("red/1")
+		require.ErrorIs(t, f[0].InvalidateTags(soon(t), "red"), ErrPending)
+		require.Equal(t, r.partitions(), f[0].Health().PendingKeys)
+		require.Equal(t, 1, get(t, f[0], "red/1"), "Redis is not believed")
+		require.Equal(t, map[string]int{"red/1": 1, "green/2": 0}, getMany(t, f[0], "red/1", "green/2"))
+		require.EqualValues(t, 3, s.loads.Load(), "of other tags it is")
+		r.up()
+		eventually(t, "the repetition", func() bool { return f[0].Health().PendingKeys == 0 })
+		eventually(t, "the other hears of it", func() bool { return get(t, f[1], "red/1") == 1 })
 	})
-	s.write("red/1")
-	require.ErrorIs(t, f[0].InvalidateTags(soon(t), "red"), ErrPending)
-	require.Equal(t, 1, f[0].Health().PendingKeys)
-	require.Equal(t, 1, get(t, f[0], "red/1"), "Redis is not believed")
-	require.Equal(t, map[string]int{"red/1": 1, "green/2": 0}, getMany(t, f[0], "red/1", "green/2"))
-	require.EqualValues(t, 3, s.loads.Load(), "of other tags it is")
-	r.up()
-	eventually(t, "the repetition", func() bool { return f[0].Health().PendingKeys == 0 })
-	eventually(t, "the other hears of it", func() bool { return get(t, f[1], "red/1") == 1 })
 }
 
 // slowReplies is a hook that keeps what Redis has answered back.
@@ -71,40 +73,44 @@ func TestC6ATagThatIsConfirmedWhileAnEntryIsRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, s := newRedis(t), newSource()
-			c := taggedFleet(t, 1, r, s, func(o *Options[int]) { o.RedisTimeout, o.LocalTTL = 10*time.Second, Off })[0]
-			getMany(t, c, "red/1", "green/2") // Redis has them
-			r.intercept(func(cmd string, args []string) error {
-				if isInvalidateTags(cmd, args, 1) {
-					return errors.New("ERR not now")
-				}
-				return nil
-			})
-			s.write("red/1")
-			require.ErrorIs(t, c.InvalidateTags(soon(t), "red"), ErrPending) // 1
+			onBoth(t, func(t *testing.T, r rig) {
+				s := newSource()
+				c := taggedFleet(t, 1, r, s, func(o *Options[int]) { o.RedisTimeout, o.LocalTTL = 10*time.Second, Off })[0]
+				getMany(t, c, "red/1", "green/2") // Redis has them
+				r.intercept(func(cmd string, args []string) error {
+					if isInvalidateTags(cmd, args, 1) {
+						return errors.New("ERR not now")
+					}
+					return nil
+				})
+				s.write("red/1")
+				require.ErrorIs(t, c.InvalidateTags(soon(t), "red"), ErrPending) // 1
 
-			answered, letGo := make(chan struct{}), make(chan struct{})
-			confirmed := sync.OnceFunc(func() { close(letGo) })
-			defer confirmed() // also if the test fails before
-			hold := sync.OnceFunc(func() { close(answered); <-letGo })
-			c.bus.data.AddHook(slowReplies{hold})
-			ctx, done := soon(t), make(chan result, 1)
-			go func() {
-				v, err := tt.read(ctx, c)
-				done <- result{v, err}
-			}()
-			wait(t, "Redis' answer", answered) // 2
-			r.up()
-			eventually(t, "the repetition", func() bool { return c.Health().PendingKeys == 0 }) // 3
-			confirmed()
-			require.Equal(t, tt.want, wait(t, "the read", done), "4")
+				answered, letGo := make(chan struct{}), make(chan struct{})
+				confirmed := sync.OnceFunc(func() { close(letGo) })
+				defer confirmed() // also if the test fails before
+				hold := sync.OnceFunc(func() { close(answered); <-letGo })
+				for _, data := range dataOf(c) {
+					data.AddHook(slowReplies{hold})
+				}
+				ctx, done := soon(t), make(chan result, 1)
+				go func() {
+					v, err := tt.read(ctx, c)
+					done <- result{v, err}
+				}()
+				wait(t, "Redis' answer", answered) // 2
+				r.up()
+				eventually(t, "the repetition", func() bool { return c.Health().PendingKeys == 0 }) // 3
+				confirmed()
+				require.Equal(t, tt.want, wait(t, "the read", done), "4")
+			})
 		})
 	}
 }
 
 func TestC6TooManyTagsArePendingAsEverything(t *testing.T) {
 	t.Parallel()
-	p := newPending()
+	p := newPending(1, make(chan struct{}, 1))
 	p.add([]string{"k"}, time.Now())
 	require.False(t, p.hasTag([]string{"k"}))
 	p.addTags([]string{"a", "b"}, time.Now())
@@ -141,25 +147,27 @@ func TestC6TooManyTagsArePendingAsEverything(t *testing.T) {
 // A server that has taken over may lack what the one before had confirmed.
 func TestTagsAreRepeatedOnAServerThatHasTakenOver(t *testing.T) {
 	t.Parallel()
-	r, s := newRedis(t), newSource()
-	c := taggedFleet(t, 1, r, s, func(o *Options[int]) { o.MaxStaleness, o.TTL = time.Hour, time.Hour })[0]
-	require.NoError(t, c.InvalidateTags(soon(t), "red", "green"))
-	require.NoError(t, c.Invalidate(soon(t), "k"))
-	heard := c.Stats().Received
-	eventually(t, "its own", func() bool { heard = c.Stats().Received; return heard == 3 })
-	c.moved(false)
-	require.EqualValues(t, 3, c.Stats().Replayed)
-	eventually(t, "they are repeated", func() bool { return c.Stats().Received == 6 })
-	eventually(t, "and done", func() bool { return c.Health().PendingKeys == 0 })
+	onBoth(t, func(t *testing.T, r rig) {
+		s := newSource()
+		c := taggedFleet(t, 1, r, s, func(o *Options[int]) { o.MaxStaleness, o.TTL = time.Hour, time.Hour })[0]
+		require.NoError(t, c.InvalidateTags(soon(t), "red", "green"))
+		require.NoError(t, c.Invalidate(soon(t), "red/1"))
+		own := uint64(2*r.partitions() + 1)
+		eventually(t, "its own", func() bool { return c.Stats().Received == own })
+		takeOver(c, "red/1", false)
+		require.EqualValues(t, 3, c.Stats().Replayed)
+		eventually(t, "they are repeated", func() bool { return c.Stats().Received == own+3 })
+		eventually(t, "and done", func() bool { return c.Health().PendingKeys == 0 })
 
-	moves := c.journal.begin()
-	c.moved(false)
-	require.False(t, c.journal.addTags(moves, []string{"red"}), "confirmed by whom?")
+		moves := journalOf(c, "red/1").begin()
+		takeOver(c, "red/1", false)
+		require.False(t, journalOf(c, "red/1").addTags(moves, []string{"red"}), "confirmed by whom?")
+	})
 }
 
 func TestJournalOfTags(t *testing.T) {
 	t.Parallel()
-	j := newJournal()
+	j := newJournal(1)
 	require.True(t, j.addTags(0, []string{"red", "green"}))
 	require.True(t, j.add(0, []string{"k"}))
 	require.Equal(t, 3, j.keys)

@@ -145,7 +145,7 @@ func TestTimeADeadHolder(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, w *world) {
 		c := w.instance(t, func(o *Options[int]) { o.LeaseWait = time.Minute })
-		_, err := c.reads.Acquire(t.Context(), "k", "0123456789abcdef0123456789abcdef", "", leaseTTL, "nobody")
+		_, err := readsOf(c, "k").Acquire(t.Context(), "k", "0123456789abcdef0123456789abcdef", "", leaseTTL, "nobody")
 		require.NoError(t, err)
 		began := time.Now()
 		require.Equal(t, 0, get(t, c, "k"))
@@ -166,7 +166,7 @@ func TestTimeACutOffInstance(t *testing.T) {
 		require.EqualValues(t, 1, c.Stats().LocalHits)
 
 		w.cut.Store(true)
-		c.leave() // deaf, and nobody tells it
+		deafen(c, "k") // deaf, and nobody tells it
 		w.source.write("k")
 		time.Sleep(DefaultMaxStaleness + time.Millisecond)
 		w.redis.Del("tandem:{things}:k:k")

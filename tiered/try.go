@@ -28,8 +28,8 @@ func (c *Cache[V]) mayTry(ctx context.Context, n *flight[V]) bool {
 // try runs f as far as that needs nothing but an entry in Redis, and reports whether that was all. If not, a goroutine of
 // its own goes on with the flight.
 func (c *Cache[V]) try(f *flight[V]) (done bool) {
-	o := c.look()
-	if !o.open || c.pending.has(f.key) || c.breaker.troubled.Load() {
+	o := c.look(f.key)
+	if !o.open || c.isPending(f.key) || o.node.breaker.troubled.Load() {
 		go c.fly(f)
 		return false
 	}
@@ -46,8 +46,8 @@ func (c *Cache[V]) try(f *flight[V]) (done bool) {
 	}()
 	c.flights.believe(f, o)
 	b := c.newBudget()
-	raw, err := c.readRemote(f, b)
-	if err == nil && raw != nil && c.gate.same(o) {
+	raw, err := c.readRemote(f, b, o.node)
+	if err == nil && raw != nil && o.same() {
 		if e, use, _ := c.open(f.key, raw, o.epoch, o.now(), o.cleared); use == usable {
 			f.val, f.err = c.take(f, e, o)
 			given = true

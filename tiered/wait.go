@@ -1,9 +1,12 @@
 package tiered
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/tandemcache/tandem/pubsub"
 )
@@ -19,43 +22,45 @@ import (
 // keys are invalidated then, with what Invalidate promises), and otherwise what Invalidate returns.
 func (c *Cache[V]) InvalidateAndWait(ctx context.Context, keys ...string) error {
 	err := c.Invalidate(ctx, keys...)
-	if errors.Is(err, ErrPending) || errors.Is(err, ErrClosed) || !anyKey(keys) {
+	valid := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return checkKey(key) != nil })
+	if errors.Is(err, ErrPending) || errors.Is(err, ErrClosed) || len(valid) == 0 {
 		return err
 	}
-	return errors.Join(err, c.settle(ctx))
+	return errors.Join(err, c.settle(ctx, valid))
 }
 
-// settle waits until no instance serves what was invalidated before the call.
-func (c *Cache[V]) settle(ctx context.Context) error {
+// settle waits until no instance serves what was invalidated of keys before the call.
+func (c *Cache[V]) settle(ctx context.Context, keys []string) error {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
-	err := c.bus.hub.Settle(waiting, c.topic, c.opts.RedisTimeout)
-	switch {
+	parts, _ := c.byPart(keys)
+	errs := make([]error, len(parts))
+	var wg sync.WaitGroup
+	for i, p := range parts {
+		wg.Go(func() { errs[i] = c.bus.hub.Settle(waiting, p.topic, c.opts.RedisTimeout) })
+	}
+	wg.Wait()
+	switch err := errors.Join(errs...); {
 	case err == nil:
 		return nil
 	case c.ctx.Err() != nil || errors.Is(err, pubsub.ErrClosed):
 		return ErrClosed
 	default:
-		return fmt.Errorf("tiered: the keys are invalidated, and not every instance has acknowledged: %w", err)
+		return fmt.Errorf("tiered: the keys are invalidated, and not every instance has acknowledged: %w", cmp.Or(errs...))
 	}
-}
-
-func anyKey(keys []string) bool {
-	for _, key := range keys {
-		if checkKey(key) == nil {
-			return true
-		}
-	}
-	return false
 }
 
 // resign tells the others that nobody has to wait for this instance.
 func (c *Cache[V]) resign() {
-	if c.topic.Registry == "" {
+	if !c.opts.Acknowledge {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), min(c.opts.RedisTimeout, c.opts.CloseTimeout))
 	defer cancel()
-	c.bus.hub.Resign(ctx, c.topic.Registry)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, p := range c.parts {
+		wg.Go(func() { c.bus.hub.Resign(ctx, p.topic) })
+	}
 }

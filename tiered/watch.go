@@ -194,9 +194,9 @@ func (w *watcher) invalidating(ctx context.Context, what InvalidationStart) cont
 }
 
 // sender is what a message of this instance says of who sends it, when, and with what.
-func (c *Cache[V]) sender(ctx context.Context) string {
+func (c *Cache[V]) sender(ctx context.Context, p *part) string {
 	s := pubsub.Sender{ID: c.bus.id()}
-	if t, known := c.gate.known(); known {
+	if t, known := p.gate.known(); known {
 		s.At = t.about()
 	}
 	s.Carried, _ = ctx.Value(carriedKey{}).(string)
@@ -204,16 +204,16 @@ func (c *Cache[V]) sender(ctx context.Context) string {
 }
 
 // redisTime is redisNow where an Observer wants to know.
-func (c *Cache[V]) redisTime() int64 {
+func (c *Cache[V]) redisTime(p *part) int64 {
 	if c.watch == nil {
 		return 0
 	}
-	return c.redisNow()
+	return c.redisNow(p)
 }
 
 // redisNow returns the time of Redis in ms as far as this instance knows it, zero if it does not.
-func (c *Cache[V]) redisNow() int64 {
-	if t, known := c.gate.known(); known {
+func (c *Cache[V]) redisNow(p *part) int64 {
+	if t, known := p.gate.known(); known {
 		return t.about()
 	}
 	return 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/tandemcache/tandem/pubsub"
@@ -24,8 +25,9 @@ func (c *Cache[V]) Set(ctx context.Context, key string, v V) error {
 // that starts more than Options.MaxStaleness later. It waits for Redis, in one round trip, for ctx and Options.RedisTimeout
 // at most. The value enters this process's L1 with the next Get.
 //
-// It returns ErrPending if Redis did not confirm, ErrEncode, ErrTooLarge or ErrInvalidTag for a value that cannot be stored
-// (the key is then invalidated), and ErrInvalidKey, ErrInvalidOption or ErrClosed if nothing was done.
+// It returns ErrPending if Redis did not confirm, or has yet to be rid of an earlier Set that it did not confirm; ErrEncode,
+// ErrTooLarge or ErrInvalidTag for a value that cannot be stored (the key is then invalidated); and ErrInvalidKey,
+// ErrInvalidOption or ErrClosed if nothing was done.
 func (c *Cache[V]) SetWith(ctx context.Context, key string, v V, opts SetOptions) error {
 	if err := c.checkCall(key); err != nil {
 		return err
@@ -42,7 +44,7 @@ func (c *Cache[V]) SetWith(ctx context.Context, key string, v V, opts SetOptions
 	if err == nil && ttl > 0 {
 		payload, err = c.encode(key, v, tags)
 	}
-	t, known := c.gate.known()
+	t, known := c.part(key).gate.known()
 	if err != nil || ttl <= 0 || !known {
 		// What cannot be stored has still replaced what is stored. Without a heartbeat there is no time of Redis to stamp the
 		// entry with; the next Get loads it.
@@ -52,8 +54,8 @@ func (c *Cache[V]) SetWith(ctx context.Context, key string, v V, opts SetOptions
 }
 
 func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, tags []string, ttl time.Duration, t trust) error {
-	if !c.write() {
-		return ErrClosed
+	if err := c.write(); err != nil {
+		return err
 	}
 	defer c.writing.Done()
 	c.evict(key)
@@ -73,18 +75,25 @@ func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, tags []s
 	// Both are in whole milliseconds, so that the last one counts as late.
 	notAfter := t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1
 	latest := time.Now().Add(c.opts.RedisTimeout)
-	message := pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx), Keys: []string{key}}.Encode()
+	p := c.part(key)
+	message := pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx, p), Keys: []string{key}}.Encode()
 
 	c.count.sets.Add(1)
 	callCtx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
-	moves := c.journal.begin()
-	_, err = c.writes.Set(callCtx, key, bytes, c.lingering(ttl), t.epoch, notAfter, message)
+	late := p.pending.late(key)
+	moves, err := p.start(t.node)
+	if err == nil {
+		_, err = t.node.writes.Set(callCtx, key, bytes, c.lingering(ttl), t.epoch, notAfter, message)
+	}
 	if err != nil {
 		c.redisFailed("set", err)
-		c.pending.add([]string{key}, latest)
+		p.pending.add([]string{key}, latest)
 	} else {
-		c.confirmed(moves, []string{key})
+		c.confirmed(p, moves, []string{key})
+		if late {
+			err = errLate
+		}
 	}
 	c.evict(key) // the one that counts: see Invalidate
 	if err != nil {
@@ -100,12 +109,13 @@ func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, tags []s
 // that is under way, and none on another instance that starts more than Options.MaxStaleness later; normally that takes one
 // hop of Redis' pub/sub. It waits for Redis, in one round trip for up to 1000 keys, for ctx and Options.RedisTimeout each at most.
 //
-// It returns ErrPending if Redis did not confirm all of them, ErrInvalidKey if some are not keys (the others are
-// invalidated), and ErrClosed if nothing was done. Also under a ctx that has ended, the local copies are dropped and the
+// It returns ErrPending if Redis did not confirm all of them, with a *KeysError that names those that it did not, ErrInvalidKey
+// if some are not keys (the others are invalidated), and ErrClosed if nothing was done. The keys change all at once, those of a
+// Redis Cluster that are in one partition do. Also under a ctx that has ended, the local copies are dropped and the
 // rest is left to the background.
 func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
-	if !c.write() {
-		return ErrClosed
+	if err := c.write(); err != nil {
+		return err
 	}
 	defer c.writing.Done()
 	valid := make([]string, 0, len(keys))
@@ -139,91 +149,158 @@ func (c *Cache[V]) invalidate(ctx context.Context, keys []string) error {
 	c.evict(keys...)
 	ctx = c.watch.invalidating(ctx, InvalidationStart{Keys: keys})
 	c.count.invalidated.Add(uint64(len(keys)))
-	var failed error
-	for _, part := range pubsub.Batches(keys) {
-		err := failed // after one failure the rest is left to the background, not tried one timeout after the other
-		if err == nil {
-			err = c.invalidateRemote(ctx, part)
-		}
-		if err != nil {
-			failed = err
-			// Pending before the second eviction: a Get that starts after it does not believe L2 about these keys.
-			c.pending.add(part, time.Now())
-		}
+	late := c.late(keys)
+	failed := c.invalidateRemote(ctx, keys)
+	for _, e := range failed.all {
+		c.redisFailed("invalidate", e.Err)
+		// Pending before the second eviction: a Get that starts after it does not believe L2 about these keys.
+		c.addPending(e.Keys, time.Now())
 	}
 	c.evict(keys...)
-	if failed != nil {
-		c.redisFailed("invalidate", failed)
-		return pendingError(fmt.Sprintf("Invalidate of %d keys", len(keys)), failed)
-	}
-	return nil
+	failed.addOthers(late, errLate)
+	return failed.pending("Invalidate")
 }
 
-// invalidateRemote changes Redis, together with other calls where there are many.
-func (c *Cache[V]) invalidateRemote(ctx context.Context, keys []string) error {
+// addPending makes keys pending, each in its part.
+func (c *Cache[V]) addPending(keys []string, at time.Time) {
+	parts, of := c.byPart(keys)
+	for _, p := range parts {
+		p.pending.add(of[p], at)
+	}
+}
+
+// invalidateRemote changes Redis, on each node that has some of the keys at once, and says which were not confirmed.
+func (c *Cache[V]) invalidateRemote(ctx context.Context, keys []string) (failed failures) {
+	parts, of := c.byPart(keys)
+	var mu sync.Mutex // protects failed
+	c.toNodes(ctx, parts, func(n *node, parts []*part) {
+		var keys []string
+		for _, p := range parts {
+			keys = append(keys, of[p]...)
+		}
+		f := c.invalidateAt(ctx, n, keys)
+		mu.Lock()
+		defer mu.Unlock()
+		failed.join(f)
+	}, func(p *part, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		failed.addAll(of[p], err)
+	})
+	return failed
+}
+
+// invalidateAt changes what one node has.
+func (c *Cache[V]) invalidateAt(ctx context.Context, n *node, keys []string) (failed failures) {
+	var away error
+	for _, batch := range pubsub.Batches(keys) {
+		if away != nil { // after one failure the rest is left to the background, not tried one timeout after the other
+			failed.addAll(batch, away)
+			continue
+		}
+		err := c.gathered(ctx, n, batch)
+		if some := partly(err); some != nil {
+			own := some.of(batch)
+			for _, e := range own.all {
+				if !isReply(e.Err) && !errors.Is(e.Err, errMoved) {
+					away = e.Err
+				}
+			}
+			failed.join(own)
+			continue
+		}
+		if err != nil {
+			away = err
+			failed.addAll(batch, err)
+		}
+	}
+	return failed
+}
+
+// gathered changes what one node has of a batch, together with other calls where there are many.
+func (c *Cache[V]) gathered(ctx context.Context, n *node, keys []string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
-	return c.gather.do(ctx, keys)
+	return n.gather.do(ctx, keys)
 }
 
-func (c *Cache[V]) sendInvalidation(ctx context.Context, keys []string) error {
-	m := pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx), Keys: keys}
-	moves := c.journal.begin()
-	err := c.writes.Invalidate(ctx, keys, m.Encode())
-	if err == nil {
-		c.confirmed(moves, keys)
+// sendInvalidation is one trip to a node: a script for each part that some of the keys are in.
+func (c *Cache[V]) sendInvalidation(ctx context.Context, n *node, keys []string) error {
+	all, of := c.byPart(keys)
+	parts, moves, moved := startAll(n, all)
+	var failed failures
+	for _, p := range moved {
+		failed.addAll(of[p], errMoved)
 	}
-	return err
+	sent := make([]remote.Invalidation, len(parts))
+	for i, p := range parts {
+		m := pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx, p), Keys: of[p]}
+		sent[i] = remote.Invalidation{Keys: of[p], Message: m.Encode()}
+	}
+	for i, err := range n.writes.InvalidateMany(ctx, sent) {
+		switch p := parts[i]; {
+		case err == nil:
+			c.confirmed(p, moves[i], of[p])
+		case len(all) == 1:
+			return err
+		default:
+			failed.addAll(of[p], err)
+		}
+	}
+	return failed.partial()
 }
 
 // confirmed takes note of what Redis has confirmed, for the case that this Redis is lost. Where that has happened already,
 // while the confirmation was on its way, it is to be repeated.
-func (c *Cache[V]) confirmed(moves uint64, keys []string) {
-	if !c.journal.add(moves, keys) {
+func (c *Cache[V]) confirmed(p *part, moves uint64, keys []string) {
+	if !p.journal.add(moves, keys) {
 		c.count.replayed.Add(uint64(len(keys)))
-		c.pending.add(keys, time.Now())
+		p.pending.add(keys, time.Now())
 	}
 }
 
 // InvalidateAll drops every entry of this cache from Redis and from every instance, with what Invalidate promises for one.
-// It takes one round trip however many entries there are: they stay in Redis, unread, until their TTL.
+// It takes one round trip (in a Redis Cluster one to each master, at once) however many entries there are: they stay in
+// Redis, unread, until their TTL.
 //
 // It returns ErrPending if Redis did not confirm, and ErrClosed if nothing was done.
 func (c *Cache[V]) InvalidateAll(ctx context.Context) error {
-	if !c.write() {
-		return ErrClosed
+	if err := c.write(); err != nil {
+		return err
 	}
 	defer c.writing.Done()
-	c.local.Flush()
-	err := c.invalidateAllRemote(c.watch.invalidating(ctx, InvalidationStart{All: true}))
-	if err != nil {
+	c.flushLocal()
+	failed := c.invalidateAllRemote(c.watch.invalidating(ctx, InvalidationStart{All: true}), c.parts)
+	for p, err := range failed {
 		c.redisFailed("invalidate all", err)
-		c.pending.addAll(time.Now())
+		p.pending.addAll(time.Now())
 	}
-	c.flushOwn()
-	if err != nil {
-		return pendingError("InvalidateAll", err)
+	for _, p := range c.parts {
+		c.flushOwn(p)
 	}
-	return nil
+	return pendingParts("InvalidateAll", failed)
 }
 
-func (c *Cache[V]) invalidateAllRemote(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
-	defer cancel()
-	moves := c.journal.begin()
-	err := c.writes.InvalidateAll(ctx, pubsub.Message{Op: pubsub.All, Sender: c.sender(ctx)}.Encode())
-	if err == nil && !c.journal.addAll(moves) {
-		c.pending.addAll(time.Now())
-	}
-	return err
+// invalidateAllRemote starts a new epoch of parts, and returns those of which that is not confirmed.
+func (c *Cache[V]) invalidateAllRemote(ctx context.Context, parts []*part) map[*part]error {
+	return c.change(ctx, parts, func(ctx context.Context, n *node, parts []*part, moves []uint64) []error {
+		m := pubsub.Message{Op: pubsub.All, Sender: c.sender(ctx, parts[0])}
+		errs := n.writes.InvalidateAll(ctx, numbers(parts), m.Encode())
+		for i, p := range parts {
+			if errs[i] == nil && !p.journal.addAll(moves[i]) {
+				p.pending.addAll(time.Now())
+			}
+		}
+		return errs
+	})
 }
 
-// flushOwn makes everything read so far void: L1, the tickets, the flights (which are joined only in the session of their
-// ticket), and the epoch that the gate knows.
-func (c *Cache[V]) flushOwn() {
-	c.gate.shut()
-	c.local.Flush()
-	c.bus.kick()
+// flushOwn makes everything read so far of a part void: L1, the tickets, the flights (which are joined only in the session of
+// their ticket), and the epoch that the gate knows.
+func (c *Cache[V]) flushOwn(p *part) {
+	p.gate.shut()
+	c.local.Flush(p.number)
+	c.bus.hub.Kick(p.number)
 }
 
 // evict drops the local copies of keys, voids the tickets of those who are reading them, and detaches their flights.

@@ -40,7 +40,10 @@ func open(t *testing.T, name string, topology arena.Topology, seed uint64) *aren
 		Design: name, Topology: topology, Seed: seed, MaxStaleness: *staleness,
 		Keys: 512, Here: 2, Own: 2, ReadRate: 2500, WriteRate: 40,
 	}
-	if raceDetector {
+	switch {
+	case raceDetector && topology == arena.WithCluster: // an invalidation by tag is a message for each partition
+		o.Here, o.Own, o.ReadRate, o.WriteRate = 1, 1, 300, 10
+	case raceDetector:
 		o.ReadRate = 600
 	}
 	a, err := arena.New(o)
@@ -95,13 +98,14 @@ type running struct {
 	until time.Time
 }
 
-// conflict reports whether f must wait for one that is active, of another class.
-func conflict(f fault.Fault, active map[fault.Class]running) bool {
-	if f.Still {
-		_, process := active[fault.Process]
-		return process
+// clashes reports whether f must wait for one that is active.
+func clashes(f fault.Fault, active map[fault.Class]running) bool {
+	for _, r := range active {
+		if f.Clashes(r.Fault) {
+			return true
+		}
 	}
-	return f.Class == fault.Process && active[fault.Server].Still
+	return false
 }
 
 // runMixed starts random faults and mends them, several at a time, for d.
@@ -131,7 +135,7 @@ func runMixed(t *testing.T, name string, topology arena.Topology, faults []fault
 		mend(func(r running) bool { return time.Now().After(r.until) })
 		f := faults[rng.IntN(len(faults))]
 		hold := max(f.Span, time.Duration(rng.Int64N(int64(2**staleness))))
-		if _, busy := active[f.Class]; busy || conflict(f, active) {
+		if clashes(f, active) {
 			continue
 		}
 		a.Notef("%s: start", f.Name)
@@ -172,11 +176,12 @@ func chosen(t *testing.T) []fault.Fault {
 	return out
 }
 
-// only those that this topology knows: a fault of a process is one anywhere.
+// only those that can be done to this topology, and will be.
 func fitting(faults []fault.Fault, topology arena.Topology) []fault.Fault {
 	var out []fault.Fault
 	for _, f := range faults {
-		if f.Needs == topology || f.Class == fault.Process {
+		if f.Fits(topology) {
+			f.Needs = topology
 			out = append(out, f)
 		}
 	}

@@ -5,6 +5,7 @@ package chaos
 import (
 	"fmt"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/tandemcache/tandem/tests/chaos/internal/design"
@@ -63,6 +64,15 @@ func (r rows) sum(name string) outcome {
 		}
 	}
 	return sum.outcome
+}
+
+// report ends a run of every fault.
+func (r rows) report(t *testing.T) {
+	t.Helper()
+	requireSeeing(t, r.sum(design.Control))
+	if *table {
+		fmt.Println(r.markdown())
+	}
 }
 
 func (r rows) markdown() string {

@@ -3,17 +3,19 @@ package integration
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/tandemcache/tandem/tests/redisserver"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -53,6 +55,19 @@ func (b *bulk) most() int {
 	return most
 }
 
+// loaded returns the keys that have been asked for since reset.
+func (b *bulk) loaded() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Sorted(maps.Keys(b.count))
+}
+
+func (b *bulk) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.count)
+}
+
 func batchOf(prefix string, n int) []string {
 	keys := make([]string, n)
 	for i := range keys {
@@ -78,134 +93,143 @@ func getMany(t testing.TB, c *tiered.Cache[Value], keys ...string) map[string]in
 
 var calls = regexp.MustCompile(`cmdstat_(\w+):calls=(\d+)`)
 
-// commands returns how often the server has executed each command.
-func commands(t testing.TB, srv *redisserver.Server) map[string]int {
+// commands returns how often Redis has executed each command.
+func commands(t testing.TB, r *rig) map[string]int {
 	t.Helper()
-	info, err := client(t, srv).Info(t.Context(), "commandstats").Result()
-	require.NoError(t, err)
 	out := map[string]int{}
-	for _, m := range calls.FindAllStringSubmatch(info, -1) {
-		out[m[1]], err = strconv.Atoi(m[2])
-		require.NoError(t, err)
-	}
+	r.everywhere(t, func(ctx context.Context, admin *redis.Client) error {
+		info, err := admin.Info(ctx, "commandstats").Result()
+		for _, m := range calls.FindAllStringSubmatch(info, -1) {
+			n, err := strconv.Atoi(m[2])
+			require.NoError(t, err)
+			out[m[1]] += n
+		}
+		return err
+	})
 	return out
 }
 
 // Batches and single Gets of four instances ask for overlapping keys: each is loaded once.
 func TestOverlappingBatchesLoadEachKeyOnce(t *testing.T) {
-	srv, b := startRedis(t), newBulk(20*time.Millisecond)
-	f := fleet(t, 4, srv, b.source, b.many, func(o *tiered.Options[Value]) {
-		o.RedisTimeout, o.LeaseWait = patience, patience // Redis answers, however busy the machine is
-	})
-	walls := make([]time.Duration, 0, 20)
-	for round := range 20 {
-		keys := batchOf(fmt.Sprint("round ", round, ":"), 400)
-		var failed atomic.Int64
-		var wg sync.WaitGroup
-		start := make(chan struct{})
-		for i := range 40 {
-			wg.Go(func() {
-				<-start
-				if i%4 == 3 {
-					if v, err := f[i%4].Get(t.Context(), keys[i]); err != nil || v.Key != keys[i] {
-						failed.Add(1)
+	onBoth(t, func(t *testing.T, r *rig) {
+		b := newBulk(20 * time.Millisecond)
+		f := fleet(t, 4, r, b.source, b.many, func(o *tiered.Options[Value]) {
+			o.RedisTimeout, o.LeaseWait = patience, patience // Redis answers, however busy the machine is
+		})
+		walls := make([]time.Duration, 0, 20)
+		for round := range 20 {
+			keys := batchOf(fmt.Sprint("round ", round, ":"), 400)
+			var failed atomic.Int64
+			var wg sync.WaitGroup
+			start := make(chan struct{})
+			for i := range 40 {
+				wg.Go(func() {
+					<-start
+					if i%4 == 3 {
+						if v, err := f[i%4].Get(t.Context(), keys[i]); err != nil || v.Key != keys[i] {
+							failed.Add(1)
+						}
+						return
 					}
-					return
-				}
-				mine := make([]string, 100)
-				for j := range mine {
-					mine[j] = keys[rand.IntN(len(keys))]
-				}
-				got, err := f[i%4].GetMany(t.Context(), mine)
-				for _, key := range mine {
-					if err != nil || got[key].Key != key {
-						failed.Add(1)
+					mine := make([]string, 100)
+					for j := range mine {
+						mine[j] = keys[rand.IntN(len(keys))]
 					}
-				}
-			})
+					got, err := f[i%4].GetMany(t.Context(), mine)
+					for _, key := range mine {
+						if err != nil || got[key].Key != key {
+							failed.Add(1)
+						}
+					}
+				})
+			}
+			began := time.Now()
+			close(start)
+			wg.Wait()
+			walls = append(walls, time.Since(began))
+			require.Zero(t, failed.Load())
 		}
-		began := time.Now()
-		close(start)
-		wg.Wait()
-		walls = append(walls, time.Since(began))
-		require.Zero(t, failed.Load())
-	}
-	t.Logf("20 rounds of 30 batches of 100 of 400 keys and 10 single Gets on 4 instances: at most %d loads of a key, wall p50 %v worst %v for a source of %v",
-		b.most(), quantile(walls, 0.5), quantile(walls, 1), b.delay)
-	require.Equal(t, 1, b.most())
+		t.Logf("20 rounds of 30 batches of 100 of 400 keys and 10 single Gets on 4 instances: at most %d loads of a key, wall p50 %v worst %v for a source of %v",
+			b.most(), quantile(walls, 0.5), quantile(walls, 1), b.delay)
+		require.Equal(t, 1, b.most())
+	})
 }
 
 // A batch that two instances read and one writes, on a real server: what it costs there, and what an invalidation in the middle
 // of the bulk load does.
 func TestABatchOnARealServer(t *testing.T) {
-	srv, b := startRedis(t), newBulk(0)
-	f := fleet(t, 2, srv, b.source, b.many)
-	keys := batchOf("k", 100)
-	for _, v := range getMany(t, f[0], keys...) {
-		require.Zero(t, v)
-	}
-	eventually(t, "nothing of Redis is in doubt", func() bool {
-		before := commands(t, srv)["hget"]
-		getMany(t, f[1], keys...)
-		return commands(t, srv)["hget"] == before // all are in L1
+	onBoth(t, func(t *testing.T, r *rig) {
+		b := newBulk(0)
+		f := fleet(t, 2, r, b.source, b.many)
+		keys := batchOf("k", 100)
+		for _, v := range getMany(t, f[0], keys...) {
+			require.Zero(t, v)
+		}
+		eventually(t, "nothing of Redis is in doubt", func() bool {
+			before := commands(t, r)["hget"]
+			getMany(t, f[1], keys...)
+			return commands(t, r)["hget"] == before // all are in L1
+		})
+		require.Equal(t, 1, b.most())
+
+		more := batchOf("more", 100)
+		read, letGo := b.holdNext()
+		defer letGo()
+		done := make(chan int64, 1)
+		go func() {
+			got, err := f[0].GetMany(t.Context(), more)
+			if err != nil || len(got) != len(more) {
+				t.Errorf("%d values, %v", len(got), err)
+			}
+			done <- got["more7"].Version
+		}()
+		wait(t, "the bulk load", read)
+		b.write("more7")
+		received := f[0].Stats().Received
+		require.NoError(t, f[1].Invalidate(t.Context(), "more7"))
+		eventually(t, "it is heard", func() bool { return f[0].Stats().Received > received })
+		letGo()
+		require.Zero(t, wait(t, "the batch", done), "who asked before gets what it asked for")
+		require.EqualValues(t, 1, f[0].Stats().Refused)
+		for _, c := range f {
+			for key, v := range getMany(t, c, more...) {
+				require.Equal(t, key == "more7", v == 1, key)
+			}
+		}
+
+		values := map[string]Value{}
+		for _, key := range keys {
+			values[key] = b.write(key)
+		}
+		received = f[1].Stats().Received
+		require.NoError(t, f[0].SetMany(t.Context(), values))
+		eventually(t, "the other has heard", func() bool { return f[1].Stats().Received == received+100 })
+		for _, c := range f {
+			for key, v := range getMany(t, c, keys...) {
+				require.EqualValues(t, 1, v, key)
+			}
+		}
+		require.Equal(t, 2, b.most(), "of more7 alone")
 	})
-	require.Equal(t, 1, b.most())
-
-	more := batchOf("more", 100)
-	read, letGo := b.holdNext()
-	defer letGo()
-	done := make(chan int64, 1)
-	go func() {
-		got, err := f[0].GetMany(t.Context(), more)
-		if err != nil || len(got) != len(more) {
-			t.Errorf("%d values, %v", len(got), err)
-		}
-		done <- got["more7"].Version
-	}()
-	wait(t, "the bulk load", read)
-	b.write("more7")
-	received := f[0].Stats().Received
-	require.NoError(t, f[1].Invalidate(t.Context(), "more7"))
-	eventually(t, "it is heard", func() bool { return f[0].Stats().Received > received })
-	letGo()
-	require.Zero(t, wait(t, "the batch", done), "who asked before gets what it asked for")
-	require.EqualValues(t, 1, f[0].Stats().Refused)
-	for _, c := range f {
-		for key, v := range getMany(t, c, more...) {
-			require.Equal(t, key == "more7", v == 1, key)
-		}
-	}
-
-	values := map[string]Value{}
-	for _, key := range keys {
-		values[key] = b.write(key)
-	}
-	received = f[1].Stats().Received
-	require.NoError(t, f[0].SetMany(t.Context(), values))
-	eventually(t, "the other has heard", func() bool { return f[1].Stats().Received == received+100 })
-	for _, c := range f {
-		for key, v := range getMany(t, c, keys...) {
-			require.EqualValues(t, 1, v, key)
-		}
-	}
-	require.Equal(t, 2, b.most(), "of more7 alone")
 }
 
 // Longer lists go in parts.
 func TestABatchOfManyParts(t *testing.T) {
-	srv, b := startRedis(t), newBulk(0)
-	f := fleet(t, 2, srv, b.source, b.many, func(o *tiered.Options[Value]) { o.RedisTimeout = patience })
-	values := map[string]Value{}
-	keys := batchOf("k", 5500)
-	for _, key := range keys[:2500] {
-		values[key] = b.write(key)
-	}
-	require.NoError(t, f[0].SetMany(t.Context(), values))
-	for _, c := range f {
-		for key, v := range getMany(t, c, keys...) {
-			require.Equal(t, b.read(key).Version, v, key)
+	onBoth(t, func(t *testing.T, r *rig) {
+		b := newBulk(0)
+		f := fleet(t, 2, r, b.source, b.many, func(o *tiered.Options[Value]) { o.RedisTimeout = patience })
+		values := map[string]Value{}
+		keys := batchOf("k", 5500)
+		for _, key := range keys[:2500] {
+			values[key] = b.write(key)
 		}
-	}
-	require.Equal(t, 1, b.most())
-	require.Len(t, b.count, 3000, "the others are in Redis")
+		require.NoError(t, f[0].SetMany(t.Context(), values))
+		for _, c := range f {
+			for key, v := range getMany(t, c, keys...) {
+				require.Equal(t, b.read(key).Version, v, key)
+			}
+		}
+		require.Equal(t, 1, b.most())
+		require.Len(t, b.count, 3000, "the others are in Redis")
+	})
 }

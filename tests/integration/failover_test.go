@@ -12,14 +12,13 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/tandemcache/tandem/tests/redisserver"
 	"github.com/tandemcache/tandem/tiered"
 )
 
 // pair is a master with a replica, and an address that leads to one of them, as a Sentinel's answer would.
 type pair struct {
 	*testing.T
-	servers [2]*redisserver.Server
+	servers [2]server
 	admins  [2]*redis.Client
 	master  atomic.Int64
 }

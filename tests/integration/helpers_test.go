@@ -18,7 +18,15 @@ import (
 	"github.com/tandemcache/tandem/tiered"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(runner{m}) }
+
+// runner stops what tests share before goroutines are counted.
+type runner struct{ m *testing.M }
+
+func (r runner) Run() int {
+	defer func() { _ = sharedCluster.Close() }()
+	return r.m.Run()
+}
 
 const patience = 20 * time.Second
 
@@ -103,19 +111,19 @@ func (s *source) holdNext() (read <-chan struct{}, letGo func()) {
 	return reached, sync.OnceFunc(func() { close(gate) })
 }
 
-func startRedis(t testing.TB, args ...string) *redisserver.Server {
+func startRedis(t testing.TB, args ...string) server {
 	t.Helper()
-	return redisserver.Run(t, redisserver.Options{Args: args})
+	return server{redisserver.Run(t, redisserver.Options{Args: args})}
 }
 
-func client(t testing.TB, srv *redisserver.Server) *redis.Client {
+func client(t testing.TB, srv server) *redis.Client {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: srv.Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
 
-func instance(t testing.TB, srv *redisserver.Server, s *source, change ...func(*tiered.Options[Value])) *tiered.Cache[Value] {
+func instance(t testing.TB, at place, s *source, change ...func(*tiered.Options[Value])) *tiered.Cache[Value] {
 	t.Helper()
 	opts := tiered.Options[Value]{
 		Load: s.load, LocalBytes: 8 << 20, Logger: slog.New(slog.DiscardHandler),
@@ -123,18 +131,18 @@ func instance(t testing.TB, srv *redisserver.Server, s *source, change ...func(*
 	for _, f := range change {
 		f(&opts)
 	}
-	c, err := tiered.New(client(t, srv), "things", opts)
+	c, err := tiered.New(at.client(t), at.name(), opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	require.NoError(t, c.Ready(soon(t)))
 	return c
 }
 
-func fleet(t testing.TB, n int, srv *redisserver.Server, s *source, change ...func(*tiered.Options[Value])) []*tiered.Cache[Value] {
+func fleet(t testing.TB, n int, at place, s *source, change ...func(*tiered.Options[Value])) []*tiered.Cache[Value] {
 	t.Helper()
 	out := make([]*tiered.Cache[Value], n)
 	for i := range out {
-		out[i] = instance(t, srv, s, change...)
+		out[i] = instance(t, at, s, change...)
 	}
 	return out
 }

@@ -16,43 +16,44 @@ import (
 // C3: the subscription is killed right before an invalidation, so that its message is lost. No read that starts later than
 // MaxStaleness after it may be old; the usual lag is measured beside it, and a bare PUBLISH to Receive beside that.
 func TestASubscriberKilledBeforeAnInvalidation(t *testing.T) {
-	srv, s := startRedis(t), newSource(0)
-	f := fleet(t, 2, srv, s)
-	writer, reader := f[0], f[1]
-	bound := 2 * time.Second
-	admin := client(t, srv)
-	const rounds = 200
+	onBoth(t, func(t *testing.T, r *rig) {
+		s := newSource(0)
+		f := fleet(t, 2, r, s)
+		writer, reader := f[0], f[1]
+		bound := 2 * time.Second
+		const rounds = 200
 
-	var late, judged atomic.Int64
-	var longest time.Duration
-	lag := make([]time.Duration, 0, rounds)
-	for round := range rounds {
-		key := fmt.Sprintf("killed:%d", round%7)
-		get(t, reader, key)
-		require.NoError(t, admin.ClientKillByFilter(soon(t), "TYPE", "pubsub").Err())
-		v := s.write(key)
-		require.NoError(t, writer.Invalidate(soon(t), key))
-		acked := time.Now()
-		require.Equal(t, v.Version, get(t, writer, key), "C2")
-		for {
-			began := time.Since(acked)
-			got := get(t, reader, key)
-			judged.Add(1)
-			if got == v.Version {
-				longest = max(longest, began)
-				lag = append(lag, began)
-				break
-			}
-			if began > bound {
-				late.Add(1)
-				break
+		var late, judged atomic.Int64
+		var longest time.Duration
+		lag := make([]time.Duration, 0, rounds)
+		for round := range rounds {
+			key := fmt.Sprintf("killed:%d", round%7)
+			get(t, reader, key)
+			r.killSubscribers(t)
+			v := s.write(key)
+			require.NoError(t, writer.Invalidate(soon(t), key))
+			acked := time.Now()
+			require.Equal(t, v.Version, get(t, writer, key), "C2")
+			for {
+				began := time.Since(acked)
+				got := get(t, reader, key)
+				judged.Add(1)
+				if got == v.Version {
+					longest = max(longest, began)
+					lag = append(lag, began)
+					break
+				}
+				if began > bound {
+					late.Add(1)
+					break
+				}
 			}
 		}
-	}
-	t.Logf("%d rounds, %d reads judged, subscriber killed before each: stale later than %v: %d; until the new value p50 %v p99 %v max %v; sessions %d",
-		rounds, judged.Load(), bound, late.Load(), quantile(lag, 0.5), quantile(lag, 0.99), longest, reader.Stats().Sessions)
-	require.Zero(t, late.Load())
-	require.Greater(t, reader.Stats().Sessions, uint64(rounds/4), "they were killed")
+		t.Logf("%d rounds, %d reads judged, subscriber killed before each: stale later than %v: %d; until the new value p50 %v p99 %v max %v; sessions %d",
+			rounds, judged.Load(), bound, late.Load(), quantile(lag, 0.5), quantile(lag, 0.99), longest, reader.Stats().Sessions)
+		require.Zero(t, late.Load())
+		require.Greater(t, reader.Stats().Sessions, uint64(rounds/4), "they were killed")
+	})
 }
 
 // The usual lag, against the least there can be. Interleaved, so that both see the same machine.
@@ -150,16 +151,17 @@ func TestARestart(t *testing.T) {
 
 // The invalidation from a shell that the package pubsub documents.
 func TestInvalidationFromAShell(t *testing.T) {
-	srv, s := startRedis(t), newSource(0)
-	c := instance(t, srv, s)
-	require.Zero(t, get(t, c, "42"))
-	v := s.write("42")
-	script := `redis.call('UNLINK', KEYS[1]) return redis.call('PUBLISH', ARGV[1], ARGV[2])`
-	n, err := client(t, srv).Eval(soon(t), script, []string{"tandem:{things}:k:42"},
-		"tandem:{things}:bus:0", "tandem/1 inv 5:shell,2:42,").Int()
-	require.NoError(t, err)
-	require.Equal(t, 1, n, "the number of instances that were told")
-	eventually(t, "evicted", func() bool { return get(t, c, "42") == v.Version })
+	onBoth(t, func(t *testing.T, r *rig) {
+		s := newSource(0)
+		c := instance(t, r, s)
+		require.Zero(t, get(t, c, "42"))
+		v := s.write("42")
+		script := `redis.call('UNLINK', KEYS[1]) return redis.call('` + r.publish + `', ARGV[1], ARGV[2])`
+		n, err := r.client(t).Eval(soon(t), script, []string{r.keys.Entry("42")}, r.channel("42"), "tandem/1 inv 5:shell,2:42,").Int()
+		require.NoError(t, err)
+		require.Equal(t, 1, n, "the number of instances that were told")
+		eventually(t, "evicted", func() bool { return get(t, c, "42") == v.Version })
+	})
 }
 
 // Redis' own count of what a read costs.

@@ -25,63 +25,94 @@ func byKey(o *tiered.Options[Value]) {
 func TestAnOldLoadAgainstATag(t *testing.T) {
 	for who, writes := range map[string]int{"by another instance": 1, "by the loading instance": 0} {
 		t.Run(who, func(t *testing.T) {
-			srv, s := startRedis(t), newSource(0)
-			f := fleet(t, 3, srv, s, byKey)
-			loader, writer, cold := f[0], f[writes], f[2]
-			const rounds = 30
-			for round := range rounds {
-				key := fmt.Sprintf("team/%d", round)
-				read, letGo := s.holdNext()
-				old := make(chan int64, 1)
-				go func() {
-					v, _ := loader.Get(context.Background(), key)
-					old <- v.Version
-				}()
-				wait(t, "the load", read)
-				heard := loader.Stats().Received
-				s.write(key)
-				require.NoError(t, writer.InvalidateTags(soon(t), "team"))
-				eventually(t, "the loader hears", func() bool { return loader.Stats().Received > heard })
-				letGo()
-				require.Zero(t, wait(t, "the old load", old))
-				for range 2 {
-					for name, c := range map[string]*tiered.Cache[Value]{"writer": writer, "loader": loader, "cold": cold} {
-						require.EqualValues(t, 1, get(t, c, key), name)
+			onBoth(t, func(t *testing.T, r *rig) {
+				s := newSource(0)
+				f := fleet(t, 3, r, s, byKey)
+				loader, writer, cold := f[0], f[writes], f[2]
+				const rounds = 30
+				for round := range rounds {
+					key := fmt.Sprintf("team/%d", round)
+					read, letGo := s.holdNext()
+					old := make(chan int64, 1)
+					go func() {
+						v, _ := loader.Get(context.Background(), key)
+						old <- v.Version
+					}()
+					wait(t, "the load", read)
+					heard := loader.Stats().Received
+					s.write(key)
+					require.NoError(t, writer.InvalidateTags(soon(t), "team"))
+					eventually(t, "the loader hears", func() bool { return loader.Stats().Received >= heard+r.partitions() })
+					letGo()
+					require.Zero(t, wait(t, "the old load", old))
+					for range 2 {
+						for name, c := range map[string]*tiered.Cache[Value]{"writer": writer, "loader": loader, "cold": cold} {
+							require.EqualValues(t, 1, get(t, c, key), name)
+						}
 					}
 				}
-			}
-			require.EqualValues(t, rounds, loader.Stats().Refused)
+				require.EqualValues(t, rounds, loader.Stats().Refused)
+			})
 		})
 	}
 }
 
 // One round trip ends any number of entries, and touches none of them.
 func TestATagOfManyEntries(t *testing.T) {
-	srv, s := startRedis(t), newSource(0)
-	f := fleet(t, 2, srv, s, byKey, func(o *tiered.Options[Value]) { o.RedisTimeout = patience })
-	admin := client(t, srv)
-	const many = 2000
-	var keys []string
-	for i := range many {
-		keys = append(keys, fmt.Sprint("team/", i))
-	}
-	for _, c := range f {
-		_, err := c.GetMany(soon(t), append([]string{"other/1"}, keys...))
-		require.NoError(t, err)
-	}
-	require.EqualValues(t, many+1, s.loads.Load())
-	size := admin.DBSize(soon(t)).Val()
-	before := f[0].Stats().Commands
-	require.NoError(t, f[0].InvalidateTags(soon(t), "team"))
-	require.LessOrEqual(t, f[0].Stats().Commands-before, uint64(2), "the script, and its source the first time")
-	require.Equal(t, size-1, admin.DBSize(soon(t)).Val(), "the tag's version")
-	eventually(t, "the other hears", func() bool { return f[1].Stats().Received == 1 })
-	s.write(keys[many-1])
-	for _, c := range f {
-		require.EqualValues(t, 1, get(t, c, keys[many-1]))
-		require.EqualValues(t, 0, get(t, c, "other/1"))
-	}
-	require.EqualValues(t, many+2, s.loads.Load())
+	onBoth(t, func(t *testing.T, r *rig) {
+		s := newSource(0)
+		f := fleet(t, 2, r, s, byKey, func(o *tiered.Options[Value]) { o.RedisTimeout = patience })
+		const many = 2000
+		var keys []string
+		for i := range many {
+			keys = append(keys, fmt.Sprint("team/", i))
+		}
+		for _, c := range f {
+			_, err := c.GetMany(soon(t), append([]string{"other/1"}, keys...))
+			require.NoError(t, err)
+		}
+		require.EqualValues(t, many+1, s.loads.Load())
+		size, versions := r.size(t), r.versions(t, "team")
+		before := f[0].Stats().Commands
+		require.NoError(t, f[0].InvalidateTags(soon(t), "team"))
+		require.LessOrEqual(t, f[0].Stats().Commands-before, 2*r.partitions(), "the script, and its source the first time")
+		require.Equal(t, size-versions, r.size(t), "the tag's version, in each partition")
+		eventually(t, "the other hears", func() bool { return f[1].Stats().Received == r.partitions() })
+		s.write(keys[many-1])
+		for _, c := range f {
+			require.EqualValues(t, 1, get(t, c, keys[many-1]))
+			require.EqualValues(t, 0, get(t, c, "other/1"))
+		}
+		require.EqualValues(t, many+2, s.loads.Load())
+	})
+}
+
+// The same for all entries.
+func TestInvalidateAllOfManyEntries(t *testing.T) {
+	onBoth(t, func(t *testing.T, r *rig) {
+		s := newSource(0)
+		f := fleet(t, 2, r, s, func(o *tiered.Options[Value]) { o.RedisTimeout = patience })
+		keys := batchOf("k", 2000)
+		for _, c := range f {
+			getMany(t, c, keys...)
+		}
+		require.EqualValues(t, len(keys), s.loads.Load())
+		size := r.size(t)
+		before := f[0].Stats().Commands
+		for _, key := range keys {
+			s.write(key)
+		}
+		require.NoError(t, f[0].InvalidateAll(soon(t)))
+		require.LessOrEqual(t, f[0].Stats().Commands-before, 2*r.partitions(), "the script, and its source the first time")
+		require.Equal(t, size, r.size(t))
+		for key, v := range getMany(t, f[0], keys...) {
+			require.EqualValues(t, 1, v, key)
+		}
+		eventually(t, "the other hears", func() bool { return f[1].Stats().Received >= r.partitions() })
+		for key, v := range getMany(t, f[1], keys...) {
+			require.EqualValues(t, 1, v, key)
+		}
+	})
 }
 
 // A failover that loses the confirmed invalidation of a tag: the replica has its version again, and with it the entries.

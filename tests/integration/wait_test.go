@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -16,16 +17,15 @@ import (
 	"github.com/tandemcache/tandem/tiered"
 )
 
-const instancesKey = "tandem:{things}:instances"
-
 func acknowledge(o *tiered.Options[Value]) { o.Acknowledge = true }
 
-// early waits until an InvalidateAndWait of c does not have to wait for the bound.
+// early waits until an InvalidateAndWait of c does not have to wait for the bound, wherever its keys are.
 func early(t testing.TB, c *tiered.Cache[Value]) {
 	t.Helper()
+	keys := batchOf("early", 500)
 	eventually(t, "acknowledged", func() bool {
 		began := time.Now()
-		require.NoError(t, c.InvalidateAndWait(soon(t), "early"))
+		require.NoError(t, c.InvalidateAndWait(soon(t), keys...))
 		return time.Since(began) < tiered.DefaultMaxStaleness/2
 	})
 }
@@ -34,89 +34,96 @@ func early(t testing.TB, c *tiered.Cache[Value]) {
 func TestInvalidateAndWait(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 8} {
 		t.Run(fmt.Sprint(n, " instances"), func(t *testing.T) {
-			srv, s := startRedis(t), newSource(0)
-			f := fleet(t, n, srv, s, acknowledge)
-			early(t, f[0])
-			const rounds = 300
-			var plain, waited []time.Duration
-			late := 0
-			for round := range rounds {
-				key := fmt.Sprintf("revoked:%d", round%7)
-				for _, c := range f {
-					get(t, c, key)
-				}
-				began := time.Now()
-				require.NoError(t, f[round%n].Invalidate(soon(t), "other"))
-				plain = append(plain, time.Since(began))
+			onBoth(t, func(t *testing.T, r *rig) {
+				s := newSource(0)
+				f := fleet(t, n, r, s, acknowledge)
+				early(t, f[0])
+				const rounds = 300
+				var plain, waited []time.Duration
+				late := 0
+				for round := range rounds {
+					key := fmt.Sprintf("revoked:%d", round%7)
+					for _, c := range f {
+						get(t, c, key)
+					}
+					began := time.Now()
+					require.NoError(t, f[round%n].Invalidate(soon(t), "other"))
+					plain = append(plain, time.Since(began))
 
-				v := s.write(key)
-				began = time.Now()
-				require.NoError(t, f[round%n].InvalidateAndWait(soon(t), key))
-				took := time.Since(began)
-				for i, c := range f {
-					require.Equal(t, v.Version, get(t, c, key), "instance %d", i)
+					v := s.write(key)
+					began = time.Now()
+					require.NoError(t, f[round%n].InvalidateAndWait(soon(t), key))
+					took := time.Since(began)
+					for i, c := range f {
+						require.Equal(t, v.Version, get(t, c, key), "instance %d", i)
+					}
+					if waited = append(waited, took); took > tiered.DefaultMaxStaleness {
+						late++ // a heartbeat that was late on a busy machine
+					}
 				}
-				if waited = append(waited, took); took > tiered.DefaultMaxStaleness {
-					late++ // a heartbeat that was late on a busy machine
-				}
-			}
-			t.Logf("%d instances, %d rounds: Invalidate p50 %v p99 %v; InvalidateAndWait p50 %v p99 %v, %.1f times; for the bound of %v: %d",
-				n, rounds, quantile(plain, 0.5), quantile(plain, 0.99), quantile(waited, 0.5), quantile(waited, 0.99),
-				float64(quantile(waited, 0.5))/float64(quantile(plain, 0.5)), tiered.DefaultMaxStaleness, late)
-			require.Less(t, quantile(waited, 0.5), tiered.DefaultMaxStaleness/10)
+				t.Logf("%d instances, %d rounds: Invalidate p50 %v p99 %v; InvalidateAndWait p50 %v p99 %v, %.1f times; for the bound of %v: %d",
+					n, rounds, quantile(plain, 0.5), quantile(plain, 0.99), quantile(waited, 0.5), quantile(waited, 0.99),
+					float64(quantile(waited, 0.5))/float64(quantile(plain, 0.5)), tiered.DefaultMaxStaleness, late)
+				require.Less(t, quantile(waited, 0.5), tiered.DefaultMaxStaleness/10)
+			})
 		})
 	}
 }
 
 // Redis kills every subscription right before: some instances do not hear, and know or do not know it yet.
 func TestInvalidateAndWaitWithoutSubscribers(t *testing.T) {
-	srv, s := startRedis(t), newSource(0)
-	const bound = 300 * time.Millisecond
-	f := fleet(t, 3, srv, s, acknowledge, func(o *tiered.Options[Value]) { o.MaxStaleness = bound })
-	admin := client(t, srv)
-	const rounds = 30
-	whole := 0
-	for round := range rounds {
-		key := fmt.Sprintf("revoked:%d", round%7)
-		for _, c := range f {
-			get(t, c, key)
+	onBoth(t, func(t *testing.T, r *rig) {
+		s := newSource(0)
+		const bound = 300 * time.Millisecond
+		f := fleet(t, 3, r, s, acknowledge, func(o *tiered.Options[Value]) { o.MaxStaleness = bound })
+		const rounds = 30
+		whole := 0
+		for round := range rounds {
+			key := fmt.Sprintf("revoked:%d", round%7)
+			for _, c := range f {
+				get(t, c, key)
+			}
+			v := s.write(key)
+			r.killSubscribers(t)
+			began := time.Now()
+			require.NoError(t, f[0].InvalidateAndWait(soon(t), key))
+			if time.Since(began) >= bound {
+				whole++
+			}
+			for i, c := range f {
+				require.Equal(t, v.Version, get(t, c, key), "instance %d in round %d", i, round)
+			}
 		}
-		v := s.write(key)
-		require.NoError(t, admin.ClientKillByFilter(soon(t), "TYPE", "pubsub").Err())
-		began := time.Now()
-		require.NoError(t, f[0].InvalidateAndWait(soon(t), key))
-		if time.Since(began) >= bound {
-			whole++
-		}
-		for i, c := range f {
-			require.Equal(t, v.Version, get(t, c, key), "instance %d in round %d", i, round)
-		}
-	}
-	t.Logf("%d rounds, subscribers killed before each: %d waited for the bound of %v", rounds, whole, bound)
+		t.Logf("%d rounds, subscribers killed before each: %d waited for the bound of %v", rounds, whole, bound)
+	})
 }
 
 // The registry is lost: whoever was in it may serve for a bound, and then all is as before.
 func TestInvalidateAndWaitAfterALostRegistry(t *testing.T) {
-	srv, s := startRedis(t), newSource(0)
-	f := fleet(t, 3, srv, s, acknowledge)
-	early(t, f[0])
-	for name, lose := range map[string]func(admin *redis.Client) error{
-		"evicted": func(admin *redis.Client) error { return admin.Del(soon(t), instancesKey).Err() },
-		"flushed": func(admin *redis.Client) error { return admin.FlushAll(soon(t)).Err() },
-	} {
-		for _, c := range f {
-			get(t, c, "k")
-		}
-		require.NoError(t, lose(client(t, srv)))
-		v := s.write("k")
-		began := time.Now()
-		require.NoError(t, f[0].InvalidateAndWait(soon(t), "k"), name)
-		require.Greater(t, time.Since(began), tiered.DefaultMaxStaleness/2, name)
-		for _, c := range f {
-			require.Equal(t, v.Version, get(t, c, "k"), name)
-		}
+	onBoth(t, func(t *testing.T, r *rig) {
+		s := newSource(0)
+		f := fleet(t, 3, r, s, acknowledge)
 		early(t, f[0])
-	}
+		for name, lose := range map[string]func(){
+			"evicted": func() { require.NoError(t, r.client(t).Del(soon(t), r.instances("k")).Err()) },
+			"flushed": func() {
+				r.everywhere(t, func(ctx context.Context, admin *redis.Client) error { return admin.FlushAll(ctx).Err() })
+			},
+		} {
+			for _, c := range f {
+				get(t, c, "k")
+			}
+			lose()
+			v := s.write("k")
+			began := time.Now()
+			require.NoError(t, f[0].InvalidateAndWait(soon(t), "k"), name)
+			require.Greater(t, time.Since(began), tiered.DefaultMaxStaleness/2, name)
+			for _, c := range f {
+				require.Equal(t, v.Version, get(t, c, "k"), name)
+			}
+			early(t, f[0])
+		}
+	})
 }
 
 // Redis goes away with what it had, and another takes its place.
@@ -171,82 +178,89 @@ func TestInvalidateAndWaitAfterAFailover(t *testing.T) {
 
 // 64 at once, from all instances.
 func TestInvalidateAndWaitManyAtOnce(t *testing.T) {
-	srv, s := startRedis(t), newSource(0)
-	f := fleet(t, 3, srv, s, acknowledge)
-	early(t, f[0])
-	early(t, f[1])
-	early(t, f[2])
-	const each, callers = 20, 64
-	var mu sync.Mutex
-	var took []time.Duration
-	var all sync.WaitGroup
-	for n := range callers {
-		all.Go(func() {
-			key := fmt.Sprint("revoked:", n)
-			for range each {
-				v := s.write(key)
-				began := time.Now()
-				if err := f[n%3].InvalidateAndWait(soon(t), key); err != nil {
-					t.Errorf("%s: %v", key, err)
-				}
-				d := time.Since(began)
-				for i, c := range f {
-					if got, err := c.Get(t.Context(), key); err != nil || got.Version != v.Version {
-						t.Errorf("instance %d: %s is at %d and not %d: %v", i, key, got.Version, v.Version, err)
+	onBoth(t, func(t *testing.T, r *rig) {
+		s := newSource(0)
+		f := fleet(t, 3, r, s, acknowledge)
+		early(t, f[0])
+		early(t, f[1])
+		early(t, f[2])
+		const each, callers = 20, 64
+		var mu sync.Mutex
+		var took []time.Duration
+		var all sync.WaitGroup
+		for n := range callers {
+			all.Go(func() {
+				key := fmt.Sprint("revoked:", n)
+				for range each {
+					v := s.write(key)
+					began := time.Now()
+					if err := f[n%3].InvalidateAndWait(soon(t), key); err != nil {
+						t.Errorf("%s: %v", key, err)
 					}
+					d := time.Since(began)
+					for i, c := range f {
+						if got, err := c.Get(t.Context(), key); err != nil || got.Version != v.Version {
+							t.Errorf("instance %d: %s is at %d and not %d: %v", i, key, got.Version, v.Version, err)
+						}
+					}
+					mu.Lock()
+					took = append(took, d)
+					mu.Unlock()
 				}
-				mu.Lock()
-				took = append(took, d)
-				mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	whole := 0
-	for _, d := range took {
-		if d >= tiered.DefaultMaxStaleness {
-			whole++
+			})
 		}
-	}
-	t.Logf("%d callers on %d instances: p50 %v p99 %v; for the bound: %d of %d", callers, len(f), quantile(took, 0.5), quantile(took, 0.99), whole, len(took))
+		all.Wait()
+		whole := 0
+		for _, d := range took {
+			if d >= tiered.DefaultMaxStaleness {
+				whole++
+			}
+		}
+		t.Logf("%d callers on %d instances: p50 %v p99 %v; for the bound: %d of %d", callers, len(f), quantile(took, 0.5), quantile(took, 0.99), whole, len(took))
+	})
 }
 
 // 2,000 processes have crashed without a word: the work is bounded, and once they are known to be gone it is nothing.
 func TestInvalidateAndWaitAfterManyCrashes(t *testing.T) {
-	srv, s := startRedis(t), newSource(0)
-	f := fleet(t, 2, srv, s, acknowledge)
-	early(t, f[0])
-	admin := client(t, srv)
-	pairs := make([]any, 0, 4000)
-	for i := range 1990 {
-		pairs = append(pairs, fmt.Sprintf("%016x", i), crashed)
-	}
-	require.NoError(t, admin.HSet(soon(t), instancesKey, pairs...).Err())
-	var took []time.Duration
-	for range 3 {
-		began := time.Now()
-		require.NoError(t, f[0].InvalidateAndWait(soon(t), "k"))
-		took = append(took, time.Since(began).Round(time.Millisecond))
-		marked(t, admin)
-	}
-	early(t, f[0])
-	require.EqualValues(t, len(f), admin.HLen(soon(t), instancesKey).Val())
-	slow := admin.SlowLogGet(soon(t), 1000).Val()
-	longest := time.Duration(0)
-	for _, one := range slow {
-		longest = max(longest, one.Duration)
-	}
-	t.Logf("after %d crashes InvalidateAndWait took %v; the longest command in Redis %v", len(pairs)/2, took, longest)
+	onBoth(t, func(t *testing.T, r *rig) {
+		s := newSource(0)
+		f := fleet(t, 2, r, s, acknowledge)
+		early(t, f[0])
+		admin := r.client(t)
+		pairs := make([]any, 0, 4000)
+		for i := range 1990 {
+			pairs = append(pairs, fmt.Sprintf("%016x", i), crashed)
+		}
+		require.NoError(t, admin.HSet(soon(t), r.instances("k"), pairs...).Err())
+		var took []time.Duration
+		for range 3 {
+			began := time.Now()
+			require.NoError(t, f[0].InvalidateAndWait(soon(t), "k"))
+			took = append(took, time.Since(began).Round(time.Millisecond))
+			marked(t, admin, r.instances("k"))
+		}
+		early(t, f[0])
+		require.EqualValues(t, len(f), admin.HLen(soon(t), r.instances("k")).Val())
+		longest := time.Duration(0)
+		r.everywhere(t, func(ctx context.Context, admin *redis.Client) error {
+			slow, err := admin.SlowLogGet(ctx, 1000).Result()
+			for _, one := range slow {
+				longest = max(longest, one.Duration)
+			}
+			return err
+		})
+		t.Logf("after %d crashes InvalidateAndWait took %v; the longest command in Redis %v", len(pairs)/2, took, longest)
+	})
 }
 
 const crashed = "0123456789abcdef" // the word of an instance that is gone
 
 // marked waits until nobody who has crashed counts as one who may answer: the marks are made in the background, and the
 // marked are deleted by a later call.
-func marked(t *testing.T, admin *redis.Client) {
+func marked(t *testing.T, admin redis.UniversalClient, registry string) {
 	t.Helper()
 	eventually(t, "the marks", func() bool {
-		all, err := admin.HGetAll(soon(t), instancesKey).Result()
+		all, err := admin.HGetAll(soon(t), registry).Result()
 		for _, state := range all {
 			if state == crashed {
 				return false

@@ -49,7 +49,7 @@ func compareHit(t *testing.T, m *Model, age, proof uint8, moved bool, change ses
 	store, err := local.New(local.Options[string]{Bytes: 4 << 20, MaxStaleness: time.Duration(m.MaxStaleness) * tick})
 	require.NoError(t, err)
 	defer store.Close()
-	store.Begin()
+	store.Begin(0)
 
 	// The same in the model: the entry that was stored at once, and a flight that has yet to store.
 	s := m.initial()
@@ -60,13 +60,13 @@ func compareHit(t *testing.T, m *Model, age, proof uint8, moved bool, change ses
 	var late, soon local.Ticket
 	for left := int(m.never()); left >= 0; left-- {
 		if left == int(age) {
-			late, soon = store.Ticket(key), store.Ticket(early)
+			late, soon = store.Ticket(0, key), store.Ticket(0, early)
 			require.True(t, store.Put(early, "v", soon, time.Hour))
 			in.held, in.heldAge = 0, 0
 			in.flight[0] = flight{phase: arrived, keep: 1}
 		}
 		if left == int(proof) {
-			store.Prove(mono.Now())
+			store.Prove(0, mono.Now())
 			in.proof = 0
 		}
 		if left > 0 {
@@ -99,14 +99,14 @@ func compareHit(t *testing.T, m *Model, age, proof uint8, moved bool, change ses
 func (c sessionChange) make(store *local.Store[string]) {
 	switch c {
 	case flushed:
-		store.Flush()
+		store.Flush(0)
 	case ended:
-		store.End()
+		store.End(0)
 	case began:
-		store.Begin()
+		store.Begin(0)
 	case endedAndBegan:
-		store.End()
-		store.Begin()
+		store.End(0)
+		store.Begin(0)
 	default:
 	}
 }

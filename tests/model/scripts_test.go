@@ -107,7 +107,7 @@ func operations() []operation {
 			name:  "invalidate all",
 			model: func(d *dataset) string { d.invalidateAll(); return "done" },
 			real: func(b *bench, _ dataset) string {
-				return done(b.store.InvalidateAll(b.ctx, []byte("message")))
+				return done(b.store.InvalidateAll(b.ctx, []int{0}, []byte("message"))[0])
 			},
 		},
 	}
@@ -276,7 +276,7 @@ func (b *bench) put(d dataset) {
 		b.server.SetTTL(entry, entryLife)
 	}
 	if d.epoch != 0 {
-		require.NoError(b, b.server.Set(b.keys.Epoch(), remote.EpochText(b.epochs[d.epoch])+note))
+		require.NoError(b, b.server.Set(b.keys.Epoch(0), remote.EpochText(b.epochs[d.epoch])+note))
 	}
 }
 
@@ -298,8 +298,8 @@ func (b *bench) get() dataset {
 		require.NotZero(b, d.lease, lease)
 		d.expired = bit(ms < fmt.Sprintf("%013d", b.now().UnixMilli()))
 	}
-	if b.server.Exists(b.keys.Epoch()) {
-		text, err := b.server.Get(b.keys.Epoch())
+	if b.server.Exists(b.keys.Epoch(0)) {
+		text, err := b.server.Get(b.keys.Epoch(0))
 		require.NoError(b, err)
 		name, ok := strings.CutSuffix(text, note)
 		if !ok { // made by the script, for the next heartbeat to judge

@@ -84,8 +84,8 @@ var acknowledgements = []mutant{
 	{
 		name: "acknowledgements: one that serves is taken out of the registry",
 		file: "tiered/cache.go",
-		old:  "		c.local.End() // on a bus that lives on, nobody else would\n		c.local.Close()\n		c.resign() // now that nothing is served any more\n",
-		new:  "		c.resign()\n		c.local.End()\n		c.local.Close()\n",
+		old:  "		c.exit()\n		c.local.Close()\n		c.resign() // now that nothing is served any more\n",
+		new:  "		c.resign()\n		c.exit()\n		c.local.Close()\n",
 		pkg:  "./tiered", run: "TestNothingIsServedAfterResigning",
 	},
 }

@@ -34,7 +34,7 @@ var aging = []mutant{
 		name: "refresh: its ticket is taken when it is stored",
 		file: "tiered/fetch.go",
 		old:  "	if c.local.PutAging(f.key, v, absent, f.ticket, life, f.due) {\n",
-		new:  "	if c.local.PutAging(f.key, v, absent, c.local.Ticket(f.key), life, f.due) {\n",
+		new:  "	if c.local.PutAging(f.key, v, absent, c.local.Ticket(c.part(f.key).number, f.key), life, f.due) {\n",
 		pkg:  "./tiered", run: "TestTimeAnInvalidationAfterTheFillOfARefresh",
 	},
 	{
@@ -47,15 +47,15 @@ var aging = []mutant{
 	{
 		name: "refresh: without Redis",
 		file: "tiered/group_refresh.go",
-		old:  "		if err == nil && same && g.stillDue(m, raw, now) {\n",
-		new:  "		if err != nil {\n			_, _ = c.loadAlone(m.flight, inLocal)\n		}\n		if err == nil && same && g.stillDue(m, raw, now) {\n",
+		old:  "		if err == nil && m.o.same() && g.stillDue(m, raw) {\n",
+		new:  "		if err != nil {\n			_, _ = c.loadAlone(m.flight, inLocal)\n		}\n		if err == nil && m.o.same() && g.stillDue(m, raw) {\n",
 		pkg:  "./tiered", run: "TestTimeARefreshWithoutRedis",
 	},
 	{
 		name: "stand-in: it is not judged when it is offered",
 		file: "tiered/stale.go",
-		old:  "case old.o.now() < old.until && c.gate.same(old.o) && c.holds(f.key, s):",
-		new:  "case old.o.now() < old.until && c.gate.same(old.o):",
+		old:  "case old.o.now() < old.until && old.o.same() && c.holds(f.key, s):",
+		new:  "case old.o.now() < old.until && old.o.same():",
 		pkg:  "./tiered", run: "TestWhatWasEvictedIsNotOffered",
 	},
 	{
@@ -75,15 +75,15 @@ var aging = []mutant{
 	{
 		name: "stand-in: L1's may be evicted",
 		file: "local/aging.go",
-		old:  "return s.fresh(e.ticket) && e.state.Load() == live && s.current.Load() == e.ticket.session",
-		new:  "return s.fresh(e.ticket) && s.current.Load() == e.ticket.session",
+		old:  "return s.fresh(e.ticket) && e.state.Load() == live && e.ticket.holds()",
+		new:  "return s.fresh(e.ticket) && e.ticket.holds()",
 		pkg:  "./local", run: "TestExpired",
 	},
 	{
 		name: "stand-in: L1's needs no proof",
 		file: "local/aging.go",
-		old:  "return s.fresh(e.ticket) && e.state.Load() == live && s.current.Load() == e.ticket.session",
-		new:  "return e.state.Load() == live && s.current.Load() == e.ticket.session",
+		old:  "return s.fresh(e.ticket) && e.state.Load() == live && e.ticket.holds()",
+		new:  "return e.state.Load() == live && e.ticket.holds()",
 		pkg:  "./local", run: "TestExpired",
 	},
 	{
@@ -159,8 +159,8 @@ var aging = []mutant{
 	{
 		name: "batch: a refresh of what an invalidation has not confirmed",
 		file: "tiered/group_refresh.go",
-		old:  "{ return c.pending.has(m.key) })",
-		new:  "{ return c.pending.has(m.key) && m.asked < 0 })",
+		old:  "|| c.isPending(m.key) ||",
+		new:  "||",
 		pkg:  "./tiered", run: "TestTimeABatchDoesNotRefreshWhatIsPending",
 	},
 	{

@@ -5,8 +5,8 @@ var batches = []mutant{
 	{
 		name: "batch: L2 is believed about a pending key",
 		file: "tiered/group.go",
-		old:  "		if c.pending.has(m.key) {\n",
-		new:  "		if false {\n",
+		old:  "		case c.isPending(m.key):\n",
+		new:  "		case false:\n",
 		pkg:  "./tiered", run: "TestC6ABatchWithAPendingKey",
 	},
 	{
@@ -19,21 +19,21 @@ var batches = []mutant{
 	{
 		name: "batch: what was read while the server changed is believed",
 		file: "tiered/group.go",
-		old:  "		case err != nil, !same:\n",
-		new:  "		case err != nil, !same && false:\n",
+		old:  "		case err != nil, !m.o.same():\n",
+		new:  "		case err != nil, !m.o.same() && false:\n",
 		pkg:  "./tiered", run: "TestABatchDuringAMove",
 	},
 	{
 		name: "batch: leases that were asked for while the server changed are believed",
 		file: "tiered/group.go",
-		old:  "		if err != nil || !same {\n",
-		new:  "		if err != nil || (!same && false) {\n",
+		old:  "		if err != nil || !m.o.same() {\n",
+		new:  "		if err != nil || (!m.o.same() && false) {\n",
 		pkg:  "./tiered", run: "TestABatchDuringAMove",
 	},
 	{
 		name: "batch: its flights are older than the heartbeat that it believes",
 		file: "tiered/group.go",
-		old:  "		c.flights.believe(m.flight, g.open)\n",
+		old:  "		c.flights.believe(m.flight, m.o)\n",
 		new:  "",
 		pkg:  "./tiered", run: "TestABatchIsAsOld",
 	},
@@ -48,13 +48,13 @@ var batches = []mutant{
 		name: "batch: the fills carry the epoch of now",
 		file: "tiered/group_load.go",
 		old:  "TTL: keep, Epoch: m.lease.Epoch,",
-		new:  "TTL: keep, Epoch: c.gate.look().epoch,",
+		new:  "TTL: keep, Epoch: c.look(m.key).epoch,",
 		pkg:  "./tiered", run: "TestC4ANewEpochDuringABulkLoad",
 	},
 	{
 		name: "batch: a lease that was lost is not noticed",
 		file: "tiered/group_load.go",
-		old:  "			flying[i].lost.Store(true)\n",
+		old:  "			ms[i].lost.Store(true)\n",
 		new:  "			_ = i\n",
 		pkg:  "./tiered", run: "TestALeaseOfABatchThatIsLost",
 	},
@@ -110,8 +110,8 @@ var batches = []mutant{
 	{
 		name: "batch: a late SetMany stores",
 		file: "tiered/set_many.go",
-		old:  "	notAfter := t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1\n",
-		new:  "	notAfter := t.atLeast() + 1000*c.opts.RedisTimeout.Milliseconds()\n",
+		old:  "		set.NotAfter = t.atLeast() + c.opts.RedisTimeout.Milliseconds() - 1\n",
+		new:  "		set.NotAfter = t.atLeast() + 1000*c.opts.RedisTimeout.Milliseconds()\n",
 		pkg:  "./tiered", run: "TestALateSetManyOnlyInvalidates",
 	},
 	{
@@ -124,7 +124,7 @@ var batches = []mutant{
 	{
 		name: "batch: what SetMany could not write is not repeated",
 		file: "tiered/set_many.go",
-		old:  "		c.pending.add(e.Keys, latest)\n",
+		old:  "		c.addPending(e.Keys, latest)\n",
 		new:  "		_ = latest\n",
 		pkg:  "./tiered", run: "TestC6AnUnconfirmedSetMany",
 	},

@@ -68,8 +68,8 @@ var bus = []mutant{
 	{
 		name: "failover: confirmed invalidations are not repeated",
 		file: "tiered/moved.go",
-		old:  "	if len(keys) > 0 {\n		c.pending.add(keys, time.Now())\n",
-		new:  "	if len(keys) > 1<<30 {\n		c.pending.add(keys, time.Now())\n",
+		old:  "	if len(keys) > 0 {\n		p.pending.add(keys, time.Now())\n",
+		new:  "	if len(keys) > 1<<30 {\n		p.pending.add(keys, time.Now())\n",
 		pkg:  "./tests/integration", run: "TestAFailoverThatLosesAConfirmedInvalidation",
 	},
 	{

@@ -102,9 +102,9 @@ var mutants = []mutant{
 	},
 	{
 		name: "session: one session's proof vouches for another's entries",
-		file: "local/session.go",
-		old:  "	s.current.Store(newSession(proof(s.current.Load())))",
-		new:  "	s.current.Load().proof.Store(proof(s.current.Load()))",
+		file: "local/partition.go",
+		old:  "	next := newSession(p, proof(old))\n	old.over.Store(true)\n	p.current.Store(next)\n",
+		new:  "	old.proof.Store(proof(old))\n",
 		pkg:  "./local", run: ".",
 	},
 	{
@@ -138,8 +138,8 @@ var mutants = []mutant{
 	{
 		name: "writes: Invalidate does not evict after the script",
 		file: "tiered/write.go",
-		old:  "	c.evict(keys...)\n	if failed != nil {",
-		new:  "	if failed != nil {",
+		old:  "	c.evict(keys...)\n	failed.addOthers(late, errLate)\n",
+		new:  "	failed.addOthers(late, errLate)\n",
 		pkg:  "./tiered", run: "TestC2",
 	},
 	{
@@ -152,7 +152,7 @@ var mutants = []mutant{
 	{
 		name: "writes: InvalidateAll does not shut the gate",
 		file: "tiered/write.go",
-		old:  "	c.gate.shut()\n",
+		old:  "	p.gate.shut()\n",
 		new:  "",
 		pkg:  "./tiered", run: "TestGateAfterInvalidateAll",
 	},
@@ -166,9 +166,37 @@ var mutants = []mutant{
 	{
 		name: "writes: L2 is believed about a pending key",
 		file: "tiered/fetch.go",
-		old:  "case c.pending.has(f.key):",
+		old:  "case c.isPending(f.key):",
 		new:  "case false:",
 		pkg:  "./tiered", run: "TestC6",
+	},
+	{
+		name: "writes: a Set is confirmed that an earlier one may still replace",
+		file: "tiered/write.go",
+		old:  "	late := p.pending.late(key)\n",
+		new:  "	late := false && p.pending.late(key)\n",
+		pkg:  "./tiered", run: "TestC3AnEarlierSet/^Set$",
+	},
+	{
+		name: "writes: an invalidation is confirmed that an earlier Set may still undo",
+		file: "tiered/write.go",
+		old:  "	late := c.late(keys)\n",
+		new:  "	late := c.late(nil)\n",
+		pkg:  "./tiered", run: "TestC3AnEarlierSet/^Invalidate$",
+	},
+	{
+		name: "writes: a tag's invalidation is confirmed that an earlier Set may still undo",
+		file: "tiered/late.go",
+		old:  "		if p.pending.anyLate() {",
+		new:  "		if false && p.pending.anyLate() {",
+		pkg:  "./tiered", run: "TestC3AnEarlierSet/^InvalidateTags$",
+	},
+	{
+		name: "batch: a SetMany is confirmed that an earlier Set may still replace",
+		file: "tiered/set_many.go",
+		old:  "	late := c.late(keys)\n",
+		new:  "	late := c.late(nil)\n",
+		pkg:  "./tiered", run: "TestC3AnEarlierSet/^SetMany$",
 	},
 	{
 		name: "writes: a late Set stores",
@@ -243,8 +271,8 @@ var mutants = []mutant{
 	{
 		name: "session: the epoch is doubted after it has begun",
 		file: "tiered/listener.go",
-		old:  "	l.c.gate.doubt()\n	l.c.local.Begin()\n	l.c.untrusted.drop()\n",
-		new:  "	l.c.local.Begin()\n	l.c.untrusted.drop()\n	l.c.gate.doubt()\n",
+		old:  "	l.p.gate.doubt()\n	l.c.local.Begin(l.p.number)\n	l.p.untrusted.drop()\n",
+		new:  "	l.c.local.Begin(l.p.number)\n	l.p.untrusted.drop()\n	l.p.gate.doubt()\n",
 		pkg:  "./tiered", run: "TestC3AnInvalidateAllMissed",
 	},
 	{

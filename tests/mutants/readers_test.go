@@ -12,7 +12,7 @@ var readers = []mutant{
 	{
 		name: "peek: what is pending is believed",
 		file: "tiered/peek.go",
-		old:  "!o.open || c.pending.has(key) || ",
+		old:  "!o.open || c.isPending(key) || ",
 		new:  "!o.open || ",
 		pkg:  "./tiered", run: "TestPeekAfterAWrite",
 	},
@@ -61,7 +61,7 @@ var readers = []mutant{
 	{
 		name: "tracking: a Redis that is not believed is asked",
 		file: "tiered/foreign.go",
-		old:  "	believed := o.open && o.keep && !c.breaker.isOpen()\n",
+		old:  "	believed := o.open && o.keep && !o.node.breaker.isOpen()\n",
 		new:  "	believed := true\n",
 		pkg:  "./tiered", run: "TestWhatRedisHasInstead",
 	},

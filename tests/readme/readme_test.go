@@ -2,6 +2,7 @@ package readme
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/tests/redisserver"
 )
 
 const redisAddr = "localhost:6379" // in the README
@@ -41,14 +44,32 @@ func TestTheProgramPrintsWhatTheReadmeSays(t *testing.T) {
 	require.Contains(t, program, redisAddr)
 
 	m := miniredis.RunT(t)
+	require.Equal(t, output, run(t, strings.ReplaceAll(program, redisAddr, m.Addr())))
+}
+
+// On a cluster another client is all that it takes.
+func TestTheProgramOnACluster(t *testing.T) {
+	t.Parallel()
+	cluster := redisserver.RunCluster(t, redisserver.ClusterOptions{})
+	program, output := block(t, "A program", "go"), block(t, "A program", "text")
+	single := `redis.NewClient(&redis.Options{Addr: "` + redisAddr + `"})`
+	require.Equal(t, 1, strings.Count(program, single))
+	require.Equal(t, 1, strings.Count(program, redisAddr))
+	client := fmt.Sprintf("redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{%q}})", cluster.Addrs()[0])
+	require.Equal(t, output, run(t, strings.Replace(program, single, client, 1)))
+}
+
+// run returns what a program prints.
+func run(t *testing.T, program string) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "main.go")
-	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(program, redisAddr, m.Addr())), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(program), 0o600))
 	var stderr bytes.Buffer
 	cmd := exec.Command("go", "run", file)
 	cmd.Dir, cmd.Stderr = "../..", &stderr
 	out, err := cmd.Output()
 	require.NoError(t, err, stderr.String())
-	require.Equal(t, output, strings.TrimSpace(string(out)))
+	return strings.TrimSpace(string(out))
 }
 
 // Every package, file and test that the README names exists.

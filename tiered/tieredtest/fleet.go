@@ -176,5 +176,5 @@ func channel() string {
 	if err != nil {
 		panic(err) // the name is ours
 	}
-	return keys.Channel(0)
+	return keys.Channel(0, 0)
 }

@@ -72,7 +72,7 @@ func (f *fleet) forge(t *testing.T, fromCache, fromKey, toCache, toKey string, c
 	require.NoError(t, err)
 	to, err := remote.KeysFor(toCache)
 	require.NoError(t, err)
-	if epoch, err := f.Get(to.Epoch()); err == nil {
+	if epoch, err := f.Get(to.Epoch(0)); err == nil {
 		env.Epoch = parseEpoch(t, epoch)
 	}
 	change(&env)

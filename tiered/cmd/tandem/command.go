@@ -93,6 +93,6 @@ func overview() string {
 	for _, c := range commands() {
 		fmt.Fprintf(&b, "  tandem %-39s %s\n", c.name+" "+c.args, c.short)
 	}
-	b.WriteString("\nStart with tandem demo, which needs no Redis. More with tandem help COMMAND.\n")
+	b.WriteString("\nStart with tandem demo, which needs no Redis. A Redis Cluster is given as any of its nodes.\nMore with tandem help COMMAND.\n")
 	return b.String()
 }

@@ -8,11 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tandemcache/tandem/tiered"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/demo"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/replay"
+	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/target"
 )
 
 const (
@@ -98,12 +97,13 @@ func (f *demoFlags) run(ctx context.Context, s streams, args []string) error {
 	if err := f.checkMode(); err != nil {
 		return err
 	}
-	var server *redis.Options
+	var server *target.Server
 	if f.server.addr != "" {
-		var err error
-		if server, err = f.server.options(); err != nil {
+		found, err := f.server.find(ctx)
+		if err != nil {
 			return err
 		}
+		server = &found
 	}
 	logger := slog.New(slog.DiscardHandler)
 	if f.verbose {
@@ -124,7 +124,7 @@ func (f *demoFlags) run(ctx context.Context, s streams, args []string) error {
 	return f.finish(s, report, err)
 }
 
-func (f *demoFlags) replay(ctx context.Context, s streams, server *redis.Options, logger *slog.Logger) error {
+func (f *demoFlags) replay(ctx context.Context, s streams, server *target.Server, logger *slog.Logger) error {
 	if f.limit < 0 {
 		return usagef("-limit is %d, must not be negative", f.limit)
 	}

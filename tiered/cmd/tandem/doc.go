@@ -18,7 +18,8 @@
 //	tandem watch users                       follow the invalidations of one cache
 //	tandem watch                             of all caches
 //
-// -redis takes host:port or a redis:// or rediss:// URL. A password is best given in REDISCLI_AUTH, as to redis-cli. -json
+// -redis takes host:port or a redis:// or rediss:// URL; of a Redis Cluster, that of any node: the commands notice, and find out
+// by themselves how the cache is divided. A password is best given in REDISCLI_AUTH, as to redis-cli. -json
 // makes the output one for machines: one document, or for watch one line for each event.
 //
 // The exit code is 0, 1 for a failure, and 2 for a command line that makes no sense. Errors go to stderr.

@@ -6,8 +6,6 @@ import (
 	"flag"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tandemcache/tandem/remote"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/inspect"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/target"
@@ -20,8 +18,8 @@ func getCommand() *command {
 Shows what Redis holds for a key of a cache: for each schema (codec and type) the value, how old it
 is and when it expires, whether it is live, its tags, and the lease of an instance that is loading
 it. It changes nothing. Instead of CACHE KEY, one argument may be the key as Redis knows it, as in
-'tandem:{users}:k:42'. A key that begins with - goes after --. The exit code is 1 if there is
-nothing.`,
+'tandem:{users}:k:42', or in a cluster 'tandem:users:{1f}:k:42'. A key that begins with - goes after
+--. The exit code is 1 if there is nothing.`,
 		setup: setupGet,
 	}
 }
@@ -35,11 +33,15 @@ func setupGet(flags *flag.FlagSet) runFunc {
 		if err != nil {
 			return err
 		}
+		literal := ""
+		if len(args) == 1 {
+			literal = args[0]
+		}
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 		var entry *inspect.Entry
-		err = server.use(func(rdb *redis.Client, _ int) error {
-			entry, err = inspect.Read(ctx, rdb, cache, key)
+		err = server.use(ctx, func(p *place) error {
+			entry, err = p.read(ctx, cache, key, literal)
 			return err
 		})
 		if err != nil {
@@ -51,6 +53,29 @@ func setupGet(flags *flag.FlagSet) runFunc {
 		entry.Print(s.out)
 		return nil
 	}
+}
+
+// read returns the entry of key. Literal is how Redis was said to call it, or nothing.
+func (p *place) read(ctx context.Context, cache, key, literal string) (*inspect.Entry, error) {
+	keys, err := p.keys(ctx, cache)
+	if err != nil {
+		return nil, err
+	}
+	if name := keys.Entry(key); literal != "" && name != literal {
+		return nil, fmt.Errorf("%q is no key of cache %s, which has %q here", literal, cache, name)
+	}
+	from := inspect.Source{Redis: p.rdb, Clock: p.rdb, Keys: keys}
+	if p.cluster != nil {
+		// Times are by the clock of the node that has the entry.
+		addr, err := p.cluster.Owner(ctx, keys.Entry(key))
+		if err != nil {
+			return nil, err
+		}
+		if from.Clock, err = p.cluster.Node(addr); err != nil {
+			return nil, err
+		}
+	}
+	return inspect.Read(ctx, from, cache, key)
 }
 
 func cacheAndKey(args []string) (cache, key string, err error) {

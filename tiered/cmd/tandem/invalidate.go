@@ -10,8 +10,6 @@ import (
 	"os"
 	"slices"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tandemcache/tandem/pubsub"
 	"github.com/tandemcache/tandem/remote"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/target"
@@ -26,7 +24,10 @@ Drops keys of a cache, from Redis and from every running instance, as Invalidate
 does: in one step for up to 1000 keys. It does not matter whether Redis had them. The key - stands
 for standard input, one key a line; empty lines do not count. A key that begins with - goes after
 --. With -tag it drops every entry that was stored with the tag, as InvalidateTags does, and keys
-that are given beside.`,
+that are given beside.
+
+In a Redis Cluster it is one step for the keys of a partition. What a node does not take is tried
+again for 10s, and what did not get through then is said.`,
 		setup: setupInvalidate,
 	}
 }
@@ -46,15 +47,9 @@ func setupInvalidate(flags *flag.FlagSet) runFunc {
 		if err != nil {
 			return err
 		}
-		err = server.use(func(rdb *redis.Client, db int) error {
-			inv.store = remote.New(rdb, remote.Options{Keys: inv.names, DB: db})
-			if *all {
-				return inv.dropAll(ctx)
-			}
-			if err := inv.dropTags(ctx); err != nil {
-				return err
-			}
-			return inv.drop(ctx, s.in)
+		err = server.use(ctx, func(p *place) error {
+			inv.place = p
+			return inv.run(ctx, s.in)
 		})
 		return errors.Join(append(inv.refused, err, inv.report(s, *asJSON))...)
 	}
@@ -63,16 +58,18 @@ func setupInvalidate(flags *flag.FlagSet) runFunc {
 // invalidation is one run of the command.
 type invalidation struct {
 	cache string
-	names remote.Keys
+	whole bool // the whole cache
 	tags  []string
 	keys  []string // as given
 	stdin bool     // and those on standard input
-	store *remote.Store
+	place *place
 
 	done    int // keys that were dropped
 	tagged  int // tags whose entries were
 	refused []error
-	all     bool // the whole cache was
+	failed  []string // keys that were not dropped
+	all     bool     // the whole cache was
+	nowhere bool     // there was nothing of the cache in the cluster
 }
 
 func newInvalidation(args, tags []string, all bool) (*invalidation, error) {
@@ -84,9 +81,8 @@ func newInvalidation(args, tags []string, all bool) (*invalidation, error) {
 	case !all && len(args)+len(tags) == 1:
 		return nil, usagef("it takes keys, -tag, or -all for the whole cache")
 	}
-	inv := &invalidation{cache: args[0], tags: tags}
-	var err error
-	if inv.names, err = remote.KeysFor(inv.cache); err != nil {
+	inv := &invalidation{cache: args[0], tags: tags, whole: all}
+	if err := remote.CheckName(inv.cache); err != nil {
 		return nil, usageError{err}
 	}
 	for n, key := range args[1:] {
@@ -102,40 +98,22 @@ func newInvalidation(args, tags []string, all bool) (*invalidation, error) {
 	return inv, nil
 }
 
-// sender is who tells, for the logs of those who hear it.
-func sender() string {
-	host, err := os.Hostname()
-	if err != nil || len(host) > 200 {
-		return "shell"
+func (inv *invalidation) run(ctx context.Context, stdin io.Reader) error {
+	if inv.whole {
+		return inv.dropAll(ctx)
 	}
-	return "shell@" + host
+	if err := inv.dropTags(ctx); err != nil {
+		return err
+	}
+	return inv.drop(ctx, stdin)
 }
 
-func (inv *invalidation) dropAll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := inv.store.InvalidateAll(ctx, pubsub.Message{Op: pubsub.All, Sender: sender()}.Encode())
-	inv.all = err == nil
-	return err
-}
-
-func (inv *invalidation) dropTags(ctx context.Context) error {
-	for _, part := range batches(inv.tags) {
-		m := pubsub.Message{Op: pubsub.Tags, Sender: sender(), Keys: part}
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-		err := inv.store.InvalidateTags(callCtx, part, m.Encode())
-		cancel()
-		if err != nil {
+// drop stops at the first batch of which something did not get through: who it is for has to repeat the rest, too.
+func (inv *invalidation) drop(ctx context.Context, stdin io.Reader) error {
+	for batch := range slices.Chunk(inv.keys, pubsub.MaxKeys) {
+		if err := inv.dropKeys(ctx, batch); err != nil {
 			return err
 		}
-		inv.tagged += len(part)
-	}
-	return nil
-}
-
-func (inv *invalidation) drop(ctx context.Context, stdin io.Reader) error {
-	if err := inv.dropKeys(ctx, inv.keys); err != nil {
-		return err
 	}
 	if !inv.stdin {
 		return nil
@@ -154,7 +132,7 @@ func (inv *invalidation) drop(ctx context.Context, stdin io.Reader) error {
 		}
 		if batch = append(batch, key); len(batch) == cap(batch) {
 			if err := inv.dropKeys(ctx, batch); err != nil {
-				return err
+				return fmt.Errorf("%w; what comes after line %d was not tried", err, number)
 			}
 			batch = batch[:0]
 		}
@@ -162,37 +140,20 @@ func (inv *invalidation) drop(ctx context.Context, stdin io.Reader) error {
 	return errors.Join(inv.dropKeys(ctx, batch), lines.Err())
 }
 
-func (inv *invalidation) dropKeys(ctx context.Context, keys []string) error {
-	for part := range slices.Values(batches(keys)) {
-		m := pubsub.Message{Op: pubsub.Invalidate, Sender: sender(), Keys: part}
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-		err := inv.store.Invalidate(callCtx, part, m.Encode())
-		cancel()
-		if err != nil {
-			return err
-		}
-		inv.done += len(part)
-	}
-	return nil
-}
-
-func batches(keys []string) [][]string {
-	if len(keys) == 0 {
-		return nil
-	}
-	return pubsub.Batches(keys)
-}
-
 func (inv *invalidation) report(s streams, asJSON bool) error {
 	if asJSON {
 		return writeJSON(s, struct {
-			Cache string `json:"cache"`
-			All   bool   `json:"all"`
-			Tags  int    `json:"tags"`
-			Keys  int    `json:"keys"`
-		}{inv.cache, inv.all, inv.tagged, inv.done})
+			Cache   string `json:"cache"`
+			All     bool   `json:"all"`
+			Tags    int    `json:"tags"`
+			Keys    int    `json:"keys"`
+			Failed  int    `json:"failed_keys,omitempty"`
+			Nowhere bool   `json:"nothing_there,omitempty"`
+		}{inv.cache, inv.all, inv.tagged, inv.done, len(inv.failed), inv.nowhere})
 	}
 	switch {
+	case inv.nowhere:
+		printf(s.out, "nothing to invalidate: the cluster has nothing of a cache %s, not even its key tandem:%s:layout\n", inv.cache, inv.cache)
 	case inv.all:
 		printf(s.out, "invalidated every key of cache %s\n", inv.cache)
 	case inv.tagged > 0 && inv.done > 0:
@@ -203,4 +164,13 @@ func (inv *invalidation) report(s streams, asJSON bool) error {
 		printf(s.out, "invalidated %s of cache %s\n", ui.Plural(inv.done, "key"), inv.cache)
 	}
 	return nil
+}
+
+// sender is who tells, for the logs of those who hear it.
+func sender() string {
+	host, err := os.Hostname()
+	if err != nil || len(host) > 200 {
+		return "shell"
+	}
+	return "shell@" + host
 }

@@ -20,7 +20,15 @@ const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(silent{})
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(runner{m})
+}
+
+// runner stops what tests share before goroutines are counted.
+type runner struct{ m *testing.M }
+
+func (r runner) Run() int {
+	defer func() { _ = sharedCluster.Close() }()
+	return r.m.Run()
 }
 
 type outcome struct {

@@ -32,10 +32,14 @@ type service struct {
 
 func newService(t *testing.T, addr string, hold chan struct{}) *service {
 	t.Helper()
+	return newServiceOn(t, redis.NewClient(&redis.Options{Addr: addr}), "users", hold)
+}
+
+func newServiceOn(t *testing.T, rdb redis.UniversalClient, cache string, hold chan struct{}) *service {
+	t.Helper()
 	s := &service{hold: hold}
-	rdb := redis.NewClient(&redis.Options{Addr: addr})
 	var err error
-	s.Cache, err = tiered.New(rdb, "users", tiered.Options[user]{
+	s.Cache, err = tiered.New(rdb, cache, tiered.Options[user]{
 		RedisTimeout: patience,
 		Tags:         func(id string, _ user) []string { return []string{"user " + id, "everybody"} },
 		Load: func(ctx context.Context, id string) (user, error) {

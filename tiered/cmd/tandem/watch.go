@@ -6,8 +6,6 @@ import (
 	"flag"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tandemcache/tandem/remote"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/target"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/watch"
@@ -19,7 +17,11 @@ func watchCommand() *command {
 		long: `
 Prints what is said on the bus of a cache, or of all caches, until it is interrupted: when, which
 cache, what (inv: the keys were invalidated; all: the whole cache), and who told. It connects again
-when the connection is lost, and says that messages may have been missed.`,
+when the connection is lost, and says that messages may have been missed.
+
+In a Redis Cluster it listens to every partition at the node that has it, follows those that move,
+and says which node it lost, and how many partitions with it. There is no way to listen to all
+caches at once there, so without CACHE it looks every second for caches with running instances.`,
 		setup: setupWatch,
 	}
 }
@@ -32,30 +34,39 @@ func setupWatch(flags *flag.FlagSet) runFunc {
 		if len(args) > 1 {
 			return usagef("it takes one cache or none, not %d", len(args))
 		}
+		cache := "" // all of them
 		if len(args) == 1 {
-			if err := remote.CheckName(args[0]); err != nil {
+			cache = args[0]
+			if err := remote.CheckName(cache); err != nil {
 				return usageError{err}
 			}
 		}
-		return server.use(func(rdb *redis.Client, db int) error {
-			subject := watch.All(db)
-			if len(args) == 1 {
+		return server.use(ctx, func(p *place) error {
+			if p.cluster != nil {
+				return follow(ctx, s, *asJSON, func(ctx context.Context, tell func(watch.Event)) error {
+					return watch.RunCluster(ctx, p.cluster, cache, tell)
+				})
+			}
+			subject := watch.All(p.db)
+			if cache != "" {
 				var err error
-				if subject, err = watch.Cache(args[0], db); err != nil {
+				if subject, err = watch.Cache(cache, p.db); err != nil {
 					return err
 				}
 			}
-			return follow(ctx, rdb, subject, s, *asJSON)
+			return follow(ctx, s, *asJSON, func(ctx context.Context, tell func(watch.Event)) error {
+				return watch.Run(ctx, p.rdb, subject, tell)
+			})
 		})
 	}
 }
 
 // follow prints what happens until ctx ends or JSON cannot be written: who reads it may have gone.
-func follow(ctx context.Context, rdb *redis.Client, subject watch.Subject, s streams, asJSON bool) error {
+func follow(ctx context.Context, s streams, asJSON bool, run func(context.Context, func(watch.Event)) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var broken error
-	err := watch.Run(ctx, rdb, subject, func(e watch.Event) {
+	err := run(ctx, func(e watch.Event) {
 		if !asJSON {
 			watch.Print(s.out, e)
 			return

@@ -47,18 +47,20 @@ type Topology uint8
 const (
 	Single        Topology = iota // one server, with a proxy for each instance
 	WithSentinels                 // see Sentinels
+	WithCluster                   // see Cluster
 )
 
 // String names the topology.
-func (t Topology) String() string { return [...]string{"one server", "with Sentinels"}[t] }
+func (t Topology) String() string { return [...]string{"one server", "with Sentinels", "cluster"}[t] }
 
 // Arena is one run's. Whoever made it must close it.
 type Arena struct {
 	Options Options
 	Server  *redisserver.Server // Single's
 	Admin   *redis.Client       // of Server, connected past the proxies
-	// Sentinels is the other topology's.
+	// Sentinels and Cluster are the other topologies'.
 	Sentinels *Sentinels
+	Cluster   *Cluster
 	Source    *source.Source
 	Checker   *history.Checker
 	Slots     []*Slot
@@ -106,11 +108,12 @@ func (a *Arena) open() (err error) {
 	for i := range o.Here + o.Own {
 		s := &Slot{Index: i, Own: i >= o.Here, arena: a}
 		a.Slots = append(a.Slots, s)
-		if a.Server == nil {
-			continue
-		}
-		if s.Proxy, err = proxy.New(a.Server.Addr()); err != nil {
-			return err
+		for _, addr := range a.direct() {
+			p, err := proxy.New(addr)
+			if err != nil {
+				return err
+			}
+			s.Proxies = append(s.Proxies, p)
 		}
 	}
 	for _, s := range a.Slots {
@@ -122,9 +125,14 @@ func (a *Arena) open() (err error) {
 }
 
 func (a *Arena) openRedis() (err error) {
-	if a.Options.Topology == WithSentinels {
+	switch a.Options.Topology {
+	case WithSentinels:
 		a.Sentinels, err = openSentinels()
 		return err
+	case WithCluster:
+		a.Cluster, err = openCluster()
+		return err
+	case Single:
 	}
 	a.Server, err = redisserver.Start(redisserver.Options{Dir: a.dir, Args: []string{"--enable-debug-command", "yes", "--dbfilename", snapshot}})
 	if err != nil {
@@ -134,6 +142,17 @@ func (a *Arena) openRedis() (err error) {
 	a.Admin = redis.NewClient(&redis.Options{
 		Addr: a.Server.Addr(), MaxRetries: -1, DialerRetries: 1, ReadTimeout: 5 * time.Second, PoolTimeout: 5 * time.Second,
 	})
+	return nil
+}
+
+// direct returns where what listens that each instance has a proxy to.
+func (a *Arena) direct() []string {
+	switch {
+	case a.Server != nil:
+		return []string{a.Server.Addr()}
+	case a.Cluster != nil:
+		return a.Cluster.Addrs()
+	}
 	return nil
 }
 
@@ -244,8 +263,8 @@ func (a *Arena) Close() error {
 	var errs []error
 	for _, s := range a.Slots {
 		errs = append(errs, s.close())
-		if s.Proxy != nil {
-			s.Proxy.Close()
+		for _, p := range s.Proxies {
+			p.Close()
 		}
 	}
 	if a.Admin != nil {
@@ -256,6 +275,9 @@ func (a *Arena) Close() error {
 	}
 	if a.Sentinels != nil {
 		errs = append(errs, a.Sentinels.close())
+	}
+	if a.Cluster != nil {
+		errs = append(errs, a.Cluster.close())
 	}
 	if a.Source != nil {
 		errs = append(errs, a.Source.Close())
@@ -268,6 +290,11 @@ func (a *Arena) Said() string {
 	servers := []*redisserver.Server{a.Server}
 	if a.Sentinels != nil {
 		servers = slices.Concat(a.Sentinels.nodes, a.Sentinels.sentinels)
+	}
+	if a.Cluster != nil {
+		for _, n := range a.Cluster.Nodes() {
+			servers = append(servers, n.Server)
+		}
 	}
 	var s strings.Builder
 	for _, srv := range servers {

@@ -3,6 +3,7 @@
 package arena
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -11,10 +12,10 @@ import (
 	"github.com/tandemcache/tandem/tests/chaos/internal/worker"
 )
 
-// Slot is the place of one instance: its proxy stays, the instance may be killed and have a successor.
+// Slot is the place of one instance: its proxies stay, the instance may be killed and have a successor.
 type Slot struct {
-	Index int
-	Proxy *proxy.Proxy // Single's
+	Index   int
+	Proxies []*proxy.Proxy // Single's, or one for each of the Cluster's nodes
 	// Own says that its instances have a process of their own.
 	Own bool
 
@@ -38,11 +39,14 @@ func (s *Slot) Worker() *worker.Remote {
 func (s *Slot) start(cfg worker.Config) error {
 	a := s.arena
 	cfg.Number, cfg.Slot = a.number(), s.Index
-	if a.Sentinels == nil {
-		cfg.Redis.Addr = s.Proxy.Addr()
-	} else {
+	switch {
+	case a.Sentinels != nil:
 		cfg.Redis.MasterName = masterName
 		cfg.Redis.Sentinels, cfg.Redis.Route = a.Sentinels.addresses(s.Index)
+	case a.Cluster != nil:
+		cfg.Redis.Nodes, cfg.Redis.Route = a.Cluster.addresses(s.Proxies)
+	default:
+		cfg.Redis.Addr = s.Proxies[0].Addr()
 	}
 	s.mu.Lock()
 	s.trust = nil
@@ -103,6 +107,22 @@ func (s *Slot) close() error {
 		return fmt.Errorf("slot %d: %w", s.Index, err)
 	}
 	return nil
+}
+
+// Set gives a rule to all its proxies.
+func (s *Slot) Set(k proxy.Kind, d proxy.Direction, r proxy.Rule) {
+	for _, p := range s.Proxies {
+		p.Set(k, d, r)
+	}
+}
+
+// Pass lets everything pass, to all servers.
+func (s *Slot) Pass() error {
+	var errs []error
+	for _, p := range s.Proxies {
+		errs = append(errs, p.Pass())
+	}
+	return errors.Join(errs...)
 }
 
 // trusted reports whether the instance trusts L1 and Redis now.

@@ -27,14 +27,15 @@ const (
 // that deletes what others have invalidated. Redis' failures are misses. It keeps to what its parts promise; what it lacks
 // is what nobody's textbook mentions.
 type control struct {
-	rdb    redis.UniversalClient
-	load   func(ctx context.Context, key int) (Value, error)
-	ttl    time.Duration
-	local  *ristretto.Cache[string, Value]
-	group  singleflight.Group
-	pubsub *redis.PubSub
-	done   sync.WaitGroup
-	errors atomic.Uint64
+	rdb     redis.UniversalClient
+	sharded bool // rdb is a cluster's
+	load    func(ctx context.Context, key int) (Value, error)
+	ttl     time.Duration
+	local   *ristretto.Cache[string, Value]
+	group   singleflight.Group
+	pubsub  *redis.PubSub
+	done    sync.WaitGroup
+	errors  atomic.Uint64
 }
 
 func startControl(o Options) (*control, error) {
@@ -44,7 +45,8 @@ func startControl(o Options) (*control, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &control{rdb: o.Redis, load: o.Load, ttl: o.TTL, local: local}
+	_, sharded := o.Redis.(*redis.ClusterClient)
+	c := &control{rdb: o.Redis, sharded: sharded, load: o.Load, ttl: o.TTL, local: local}
 	c.pubsub = o.Redis.Subscribe(context.Background(), controlChannel)
 	c.done.Go(c.listen)
 	return c, nil
@@ -148,9 +150,14 @@ func (c *control) change(ctx context.Context, key int, f func(context.Context, r
 	name := Key(key)
 	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		f(ctx, p, controlPrefix+name)
-		p.Publish(ctx, controlChannel, name)
+		if !c.sharded {
+			p.Publish(ctx, controlChannel, name)
+		}
 		return nil
 	})
+	if c.sharded && err == nil {
+		err = c.rdb.Publish(ctx, controlChannel, name).Err() // in a slot of its own: no transaction has both
+	}
 	c.local.Del(name)
 	if err != nil {
 		c.errors.Add(1)

@@ -25,7 +25,7 @@ func NamesOf(name string) Names {
 		panic(err)
 	}
 	return Names{
-		Channel: keys.Channel(0), Version: keys.Epoch(),
+		Channel: keys.Channel(0, 0), Version: keys.Epoch(0),
 		Entry: func(key int) string { return keys.Entry(Key(key)) },
 	}
 }

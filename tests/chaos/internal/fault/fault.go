@@ -5,6 +5,7 @@ package fault
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/tandemcache/tandem/tests/chaos/internal/arena"
@@ -37,10 +38,13 @@ type Fault struct {
 	Class Class
 	// Needs is the topology for which it is made.
 	Needs arena.Topology
+	// Cluster says that it does to a cluster what it does to one server.
+	Cluster bool
 	// Gap says why the contract does not hold under this fault. Such a fault runs only where it is asked for by name.
 	Gap string
-	// Still says that no instance may be stopped or killed meanwhile: the fault talks to them, and has told them what to do.
-	Still bool
+	// Bars are the classes of which no other fault may be active meanwhile: of Process, if this one talks to the instances and
+	// has told them what to do.
+	Bars []Class
 	// Since is from when the time counts until trust is regained.
 	Since Moment
 	// Span is how long it lasts in a run of its own; zero is past MaxStaleness.
@@ -52,10 +56,20 @@ type Fault struct {
 // All returns every fault, in the order of the table.
 func All() []Fault {
 	var all []Fault
-	for _, part := range [][]Fault{network(), server(), process(), load(), sentinels()} {
+	for _, part := range [][]Fault{network(), server(), process(), load(), sentinels(), cluster()} {
 		all = append(all, part...)
 	}
 	return all
+}
+
+// Fits says whether it can be done to a Redis of this topology. What is done to a process can be done anywhere.
+func (f Fault) Fits(t arena.Topology) bool {
+	return f.Needs == t || f.Class == Process || f.Cluster && t == arena.WithCluster
+}
+
+// Clashes says whether it cannot begin while another one is active.
+func (f Fault) Clashes(other Fault) bool {
+	return f.Class == other.Class || slices.Contains(f.Bars, other.Class) || slices.Contains(other.Bars, f.Class)
 }
 
 // some returns a part of the slots by chance: at least one, and in one case of eight all of them.

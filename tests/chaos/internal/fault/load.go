@@ -21,7 +21,7 @@ import (
 // load are the faults of those who use Redis.
 func load() []Fault {
 	return []Fault{
-		{Name: "invalidation-storm", Class: Load, Start: func(_ context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
+		{Name: "invalidation-storm", Class: Load, Cluster: true, Start: func(_ context.Context, a *arena.Arena, _ *rand.Rand) (func() error, error) {
 			a.Tell(worker.Write, 25*a.Options.WriteRate)
 			return func() error { a.Tell(worker.Write, a.Options.WriteRate); return nil }, nil
 		}},
@@ -40,7 +40,7 @@ func slowSubscriber(ctx context.Context, a *arena.Arena, rng *rand.Rand) (func()
 	slots := some(a, rng)
 	a.Notef("slow-subscriber: instances in slots %v", indices(slots))
 	for _, s := range slots {
-		s.Proxy.Set(proxy.Bus, proxy.Down, proxy.Rule{Hold: true})
+		s.Set(proxy.Bus, proxy.Down, proxy.Rule{Hold: true})
 	}
 	channel, noise := design.NamesOf(a.Options.Design).Channel, design.Noise(a.Options.Design, 100<<10)
 	stop := background(ctx, func(ctx context.Context) error {
@@ -55,7 +55,7 @@ func slowSubscriber(ctx context.Context, a *arena.Arena, rng *rand.Rand) (func()
 	return func() error {
 		err := stop()
 		for _, s := range slots {
-			err = errors.Join(err, s.Proxy.Pass())
+			err = errors.Join(err, s.Pass())
 		}
 		_ = a.Admin.ConfigSet(ctx, limit, "pubsub 32mb 8mb 60").Err() // a server that is away comes back with its own
 		return err

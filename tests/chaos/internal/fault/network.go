@@ -33,9 +33,11 @@ func network() []Fault {
 		onLinks("slow-bus", func(p *proxy.Proxy, rng *rand.Rand) {
 			p.Set(proxy.Bus, proxy.Down, proxy.Rule{Delay: time.Duration(200+rng.IntN(2800)) * time.Millisecond})
 		}),
-		{Name: "reset", Class: Network, Start: again(100*time.Millisecond, func(_ context.Context, a *arena.Arena, rng *rand.Rand) error {
+		{Name: "reset", Class: Network, Cluster: true, Start: again(100*time.Millisecond, func(_ context.Context, a *arena.Arena, rng *rand.Rand) error {
 			for _, s := range some(a, rng) {
-				s.Proxy.Reset(proxy.AnyKind)
+				for _, p := range s.Proxies {
+					p.Reset(proxy.AnyKind)
+				}
 			}
 			return nil
 		})},
@@ -46,16 +48,18 @@ func network() []Fault {
 }
 
 func onLinks(name string, broken func(*proxy.Proxy, *rand.Rand)) Fault {
-	return Fault{Name: name, Class: Network, Start: func(_ context.Context, a *arena.Arena, rng *rand.Rand) (func() error, error) {
+	return Fault{Name: name, Class: Network, Cluster: true, Start: func(_ context.Context, a *arena.Arena, rng *rand.Rand) (func() error, error) {
 		slots := some(a, rng)
 		a.Notef("%s: instances in slots %v", name, indices(slots))
 		for _, s := range slots {
-			broken(s.Proxy, rng)
+			for _, p := range s.Proxies {
+				broken(p, rng)
+			}
 		}
 		return func() error {
 			var errs []error
 			for _, s := range slots {
-				errs = append(errs, s.Proxy.Pass())
+				errs = append(errs, s.Pass())
 			}
 			return errors.Join(errs...)
 		}, nil
@@ -97,9 +101,12 @@ func answered(err error) bool {
 }
 
 // insist repeats f while Redis cannot be reached.
-func insist(f func() error) error {
+func insist(f func() error) error { return repeat(f, answered) }
+
+// repeat repeats f until it succeeds, or fails for good, or patience is at its end.
+func repeat(f func() error, forGood func(error) bool) error {
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if err := f(); err == nil || answered(err) || time.Now().After(end) {
+		if err := f(); err == nil || forGood(err) || time.Now().After(end) {
 			return err
 		}
 	}

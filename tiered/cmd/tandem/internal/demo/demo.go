@@ -10,11 +10,10 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tandemcache/tandem/tiered"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/fleet"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/source"
+	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/target"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/ui"
 )
 
@@ -24,7 +23,7 @@ const redisTimeout = 2 * time.Second
 
 // Config says how much is shown.
 type Config struct {
-	Redis        *redis.Options // nil: in this process
+	Redis        *target.Server // nil: in this process
 	Instances    int
 	Load         time.Duration // that the source takes
 	Readers      int           // of the burst

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,9 @@ import (
 
 	"github.com/tandemcache/tandem/remote"
 	"github.com/tandemcache/tandem/tiered"
+	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/cluster"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/source"
+	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/target"
 )
 
 const (
@@ -27,7 +30,7 @@ const (
 // Config says what to run.
 type Config struct {
 	// Redis says where. Nil: in this process.
-	Redis     *redis.Options
+	Redis     *target.Server
 	Instances int
 	Source    *source.Source
 	// Options is for every instance; Load is the source's.
@@ -42,7 +45,7 @@ type Fleet struct {
 
 	name   string
 	source *source.Source
-	redis  *redis.Options
+	redis  *target.Server
 	stop   func() // the embedded Redis
 
 	closing  sync.Once
@@ -62,7 +65,10 @@ func Start(ctx context.Context, cfg Config) (*Fleet, error) {
 		}
 		f.Where = "embedded (miniredis)"
 	} else {
-		f.Where = f.redis.Addr
+		f.Where = f.redis.Options.Addr
+		if f.redis.Cluster {
+			f.Where += " (cluster)"
+		}
 	}
 	if err := f.start(ctx, cfg); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -86,7 +92,7 @@ func (f *Fleet) start(ctx context.Context, cfg Config) error {
 	defer cancel()
 	for _, i := range f.Instances {
 		if err := i.Cache.Ready(ctx); err != nil {
-			return fmt.Errorf("instance %d is not ready: %w (Redis: %w)", i.Index+1, err, i.Cache.Health().RedisError)
+			return fmt.Errorf("instance %d is not ready: %w", i.Index+1, err)
 		}
 	}
 	return nil
@@ -94,30 +100,23 @@ func (f *Fleet) start(ctx context.Context, cfg Config) error {
 
 // ping reports a Redis that cannot be reached at once and in its own words.
 func (f *Fleet) ping(ctx context.Context) error {
-	rdb := redis.NewClient(copied(f.redis))
+	rdb := f.redis.NewClient(nil)
 	err := rdb.Ping(ctx).Err()
 	if err = errors.Join(err, rdb.Close()); err != nil {
-		return fmt.Errorf("the Redis at %s: %w", f.redis.Addr, err)
+		return fmt.Errorf("%v: %w", f.redis, err)
 	}
 	return nil
 }
 
 func (f *Fleet) newInstance(index int, opts tiered.Options[source.User]) (*Instance, error) {
 	i := &Instance{Index: index, redisTimeout: cmp.Or(opts.RedisTimeout, tiered.DefaultRedisTimeout)}
-	opt := copied(f.redis)
-	opt.Dialer = i.lines.track(redis.NewDialer(copied(f.redis)))
-	i.rdb = redis.NewClient(opt)
+	opt := *f.redis.Options // go-redis writes its defaults into what it is given
+	i.rdb = f.redis.NewClient(i.lines.track(redis.NewDialer(&opt)))
 	var err error
 	if i.Cache, err = tiered.New(i.rdb, f.name, opts); err != nil {
 		return nil, errors.Join(err, i.rdb.Close())
 	}
 	return i, nil
-}
-
-// copied is for go-redis, which writes its defaults into the options that it is given.
-func copied(opt *redis.Options) *redis.Options {
-	c := *opt
-	return &c
 }
 
 func suffix() string {
@@ -147,25 +146,55 @@ func (f *Fleet) close() error {
 
 // cleanUp deletes the keys by name: a SCAN of somebody's Redis could take long.
 func (f *Fleet) cleanUp() error {
-	keys, err := remote.KeysFor(f.name)
-	if err != nil {
-		return err
-	}
-	names := []string{keys.Epoch()}
-	for _, key := range f.source.Keys() {
-		names = append(names, keys.Entry(key))
-	}
 	// Those who started the demonstration may have ended it: this is done all the same.
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
-	rdb := redis.NewClient(copied(f.redis))
+	rdb := f.redis.NewClient(nil)
 	defer func() { _ = rdb.Close() }()
-	for len(names) > 0 {
-		n := min(cleanupBatch, len(names))
-		if err := rdb.Unlink(ctx, names[:n]...).Err(); err != nil {
-			return fmt.Errorf("cleaning up at %s: %w", f.redis.Addr, err)
+	names, err := f.names(ctx, rdb)
+	if err != nil {
+		return err
+	}
+	for batch := range slices.Chunk(names, cleanupBatch) {
+		pipe := rdb.Pipeline() // a cluster takes the keys one by one, as their slots differ
+		for _, name := range batch {
+			pipe.Unlink(ctx, name)
 		}
-		names = names[n:]
+		if _, err := pipe.Exec(ctx); err != nil {
+			return fmt.Errorf("cleaning up at %v: %w", f.redis, err)
+		}
 	}
 	return nil
+}
+
+// names are what the cache has left in Redis. The last is what says how it is divided.
+func (f *Fleet) names(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
+	keys, err := f.keys(ctx, rdb)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, key := range f.source.Keys() {
+		names = append(names, keys.Entry(key))
+	}
+	for p := range keys.Partitions() {
+		names = append(names, keys.Epoch(p))
+	}
+	if f.redis.Cluster {
+		names = append(names, keys.Layout())
+	}
+	return names, nil
+}
+
+func (f *Fleet) keys(ctx context.Context, rdb redis.UniversalClient) (remote.Keys, error) {
+	whole, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		return remote.KeysFor(f.name)
+	}
+	c, err := cluster.New(whole)
+	if err != nil {
+		return remote.Keys{}, err
+	}
+	defer func() { _ = c.Close() }()
+	return c.Keys(ctx, f.name)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/fleet"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/history"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/source"
+	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/target"
 )
 
 const patience = 20 * time.Second
@@ -92,7 +93,7 @@ func TestWriteIsJudged(t *testing.T) {
 func TestCloseLeavesNothingInRedis(t *testing.T) {
 	t.Parallel()
 	m := miniredis.RunT(t)
-	f := startFleet(t, fleet.Config{Redis: &redis.Options{Addr: m.Addr()}})
+	f := startFleet(t, fleet.Config{Redis: &target.Server{Options: &redis.Options{Addr: m.Addr()}}})
 	require.Equal(t, m.Addr(), f.Where)
 	_, err := f.Instances[0].Cache.Get(t.Context(), "user:1")
 	require.NoError(t, err)
@@ -112,6 +113,6 @@ func TestStartSaysWhyNot(t *testing.T) {
 	m := miniredis.RunT(t)
 	addr := m.Addr()
 	m.Close()
-	_, err := fleet.Start(t.Context(), fleet.Config{Redis: &redis.Options{Addr: addr, DialerRetries: 1, MaxRetries: -1}, Instances: 2, Source: source.New(0)})
+	_, err := fleet.Start(t.Context(), fleet.Config{Redis: &target.Server{Options: &redis.Options{Addr: addr, DialerRetries: 1, MaxRetries: -1}}, Instances: 2, Source: source.New(0)})
 	require.ErrorContains(t, err, "the Redis at "+addr)
 }

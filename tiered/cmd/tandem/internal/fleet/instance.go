@@ -17,7 +17,7 @@ type Instance struct {
 	Index int
 	Cache *tiered.Cache[source.User]
 
-	rdb          *redis.Client
+	rdb          redis.UniversalClient
 	lines        lines
 	redisTimeout time.Duration // of the cache
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/target"
 )
 
 // lines are an instance's connections to Redis, kept so that a demonstration can break them: a server that kills a client
@@ -16,10 +18,8 @@ type lines struct {
 	open map[*line]struct{}
 }
 
-type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
-
 // track returns a dialer whose connections are among l.
-func (l *lines) track(dial dialer) dialer {
+func (l *lines) track(dial target.DialFunc) target.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
@@ -73,13 +73,13 @@ func (c *line) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// isSubscribe reports whether a write begins with the command SUBSCRIBE, as go-redis writes it.
+// isSubscribe reports whether a write begins with the command SUBSCRIBE, or SSUBSCRIBE, as go-redis writes it.
 func isSubscribe(b []byte) bool {
 	if len(b) == 0 || b[0] != '*' {
 		return false
 	}
 	_, rest, ok := bytes.Cut(b, []byte("\r\n"))
-	return ok && bytes.HasPrefix(rest, []byte("$9\r\nsubscribe\r\n"))
+	return ok && (bytes.HasPrefix(rest, []byte("$9\r\nsubscribe\r\n")) || bytes.HasPrefix(rest, []byte("$10\r\nssubscribe\r\n")))
 }
 
 // Read throws away what arrives once the line is deaf: to the reader, the connection is open and silent.

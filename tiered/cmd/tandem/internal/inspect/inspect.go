@@ -48,17 +48,26 @@ type Entry struct {
 // schemaField is a Schema's name, as the package remote documents it.
 var schemaField = regexp.MustCompile(`^[a-z0-9-]{1,16}\.[0-9a-f]{16}$`)
 
+// Source is where an entry is read.
+type Source struct {
+	Redis redis.UniversalClient // follows redirections in a cluster
+	Clock Clock                 // that of the server that has the entry
+	Keys  remote.Keys
+}
+
+// Clock tells the time of a server.
+type Clock interface {
+	Time(ctx context.Context) *redis.TimeCmd
+}
+
 // Read returns the entry of key, or an error that wraps ErrNothing if there is nothing.
-func Read(ctx context.Context, rdb redis.UniversalClient, cache, key string) (*Entry, error) {
-	keys, err := remote.KeysFor(cache)
-	if err != nil {
-		return nil, err
-	}
+func Read(ctx context.Context, from Source, cache, key string) (*Entry, error) {
+	rdb, keys := from.Redis, from.Keys
 	if err := remote.CheckKey(key); err != nil {
 		return nil, err
 	}
 	e := &Entry{Cache: cache, Key: key, RedisKey: keys.Entry(key)}
-	if err := e.readHead(ctx, rdb, keys); err != nil {
+	if err := e.readHead(ctx, from); err != nil {
 		return nil, err
 	}
 	switch e.Type {
@@ -71,12 +80,12 @@ func Read(ctx context.Context, rdb redis.UniversalClient, cache, key string) (*E
 	return e, nil
 }
 
-func (e *Entry) readHead(ctx context.Context, rdb redis.UniversalClient, keys remote.Keys) error {
-	pipe := rdb.Pipeline()
+func (e *Entry) readHead(ctx context.Context, from Source) error {
+	now := from.Clock.Time(ctx)
+	pipe := from.Redis.Pipeline()
 	kind := pipe.Type(ctx, e.RedisKey)
 	ttl := pipe.PTTL(ctx, e.RedisKey)
-	now := pipe.Time(ctx)
-	epoch := pipe.Get(ctx, keys.Epoch())
+	epoch := pipe.Get(ctx, from.Keys.Epoch(from.Keys.Partition(e.Key)))
 	_, _ = pipe.Exec(ctx) // its error is the first command's that has one; they are looked at one by one
 	for _, cmd := range []redis.Cmder{kind, ttl, now} {
 		if err := cmd.Err(); err != nil {
@@ -126,7 +135,7 @@ func (e *Entry) readFields(ctx context.Context, rdb redis.UniversalClient, keys 
 		}
 	}
 	for _, s := range e.Schemas {
-		if err := s.judgeTags(ctx, rdb, keys); err != nil {
+		if err := s.judgeTags(ctx, rdb, keys, keys.Partition(e.Key)); err != nil {
 			return err
 		}
 	}

@@ -17,13 +17,13 @@ type Tag struct {
 
 // judgeTags finds out which tags have been invalidated, by the rule of the package remote: a tag stands while its version is
 // the one that lies beside the value.
-func (s *Schema) judgeTags(ctx context.Context, rdb redis.UniversalClient, keys remote.Keys) error {
+func (s *Schema) judgeTags(ctx context.Context, rdb redis.UniversalClient, keys remote.Keys, partition int) error {
 	if len(s.Tags) == 0 {
 		return nil
 	}
 	names := make([]string, len(s.Tags))
 	for i, tag := range s.Tags {
-		names[i] = keys.Tag(tag.Name)
+		names[i] = keys.Tag(partition, tag.Name)
 	}
 	current, err := rdb.MGet(ctx, names...).Result()
 	if err != nil {

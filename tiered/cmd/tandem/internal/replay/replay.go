@@ -10,18 +10,17 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/tandemcache/tandem/tiered"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/fleet"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/history"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/source"
+	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/target"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/ui"
 )
 
 // Config says what is replayed, and how.
 type Config struct {
-	Redis        *redis.Options // nil: in this process
+	Redis        *target.Server // nil: in this process
 	Trace        *Trace
 	Instances    int
 	Workers      int           // for each instance

@@ -23,14 +23,21 @@ const (
 func Print(w io.Writer, e Event) {
 	at := e.At.Format("15:04:05.000")
 	line := ""
-	switch e.Kind {
-	case Listening:
+	switch {
+	case e.Kind == Listening && e.Node != "":
+		line = fmt.Sprintf("listening to %s at %s: %d of %d partitions", e.Channel, e.Node, e.Partitions, e.Of)
+	case e.Kind == Listening:
 		line = "listening to " + e.Channel
-	case Lost:
+	case e.Kind == Looking:
+		line = fmt.Sprintf("looking every %v for caches with running instances", surveyEvery)
+	case e.Kind == Lost && e.Of > 0:
+		line = fmt.Sprintf("%s  NODE LOST: %s (%v): messages of %d of %d partitions may be missed until they are listened to again",
+			e.Cache, e.Node, e.Err, e.Partitions, e.Of)
+	case e.Kind == Lost:
 		line = fmt.Sprintf("CONNECTION LOST (%v): messages may be missed until it is back", e.Err)
-	case Unreadable:
+	case e.Kind == Unreadable:
 		line = fmt.Sprintf("%s  UNREADABLE, instances drop L1: %v: %s", subject(e), e.Err, bounded(e.Payload))
-	case Message:
+	case e.Kind == Message:
 		line = fmt.Sprintf("%s  %s  from %s%s", subject(e), e.Message.Op, quoted(e.Message.Sender), keysText(e.Message))
 	}
 	_, _ = fmt.Fprintln(w, at+"  "+line) // who has closed the output does not read on
@@ -77,8 +84,8 @@ func quoted(s string) string {
 	return q
 }
 
-// line is an event as JSON. Keys that are not UTF-8 have no form in JSON, so that all are in base64 where one is not.
-type line struct {
+// jsonLine is an event as JSON. Keys that are not UTF-8 have no form in JSON, so that all are in base64 where one is not.
+type jsonLine struct {
 	Time       string   `json:"time"`
 	Event      Kind     `json:"event"`
 	Channel    string   `json:"channel,omitempty"`
@@ -89,14 +96,18 @@ type line struct {
 	KeysBase64 []string `json:"keys_base64,omitempty"`
 	Payload    string   `json:"payload_base64,omitempty"` // its beginning
 	Error      string   `json:"error,omitempty"`
+	Node       string   `json:"node,omitempty"`
+	Partitions int      `json:"partitions,omitempty"`
+	Of         int      `json:"of_partitions,omitempty"`
 }
 
 // PrintJSON writes an event as a line of JSON.
 func PrintJSON(w io.Writer, e Event) error {
-	l := line{
+	l := jsonLine{
 		Time: e.At.Format(time.RFC3339Nano), Event: e.Kind, Channel: e.Channel, Cache: e.Cache,
 		Op: string(e.Message.Op), Sender: e.Message.Sender, Keys: e.Message.Keys,
 		Payload: base64.StdEncoding.EncodeToString([]byte(e.Payload[:min(len(e.Payload), maxPayload)])),
+		Node:    e.Node, Partitions: e.Partitions, Of: e.Of,
 	}
 	if e.Err != nil {
 		l.Error = e.Err.Error()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ const (
 	Message    Kind = "message"    // a message
 	Unreadable Kind = "unreadable" // bytes that are not a message; instances drop their L1
 	Lost       Kind = "lost"       // the connection: until Listening, messages are missed
+	Looking    Kind = "looking"    // for caches, in a cluster; what is said before Listening to one is missed
 )
 
 // Event is one thing that happened.
@@ -45,6 +47,10 @@ type Event struct {
 	Message pubsub.Message
 	Payload string // the bytes of what is Unreadable
 	Err     error  // why, for Unreadable and Lost
+
+	// Of a cluster, for Listening and Lost: what is heard or missed are these many of all partitions, at this node.
+	Node           string
+	Partitions, Of int
 }
 
 // Subject is what is listened to.
@@ -59,7 +65,7 @@ func Cache(name string, db int) (Subject, error) {
 	if err != nil {
 		return Subject{}, err
 	}
-	return Subject{channel: keys.Channel(db)}, nil
+	return Subject{channel: keys.Channel(0, db)}, nil
 }
 
 // All is the buses of all caches in a logical database.
@@ -177,6 +183,9 @@ func ping(ctx context.Context, ps *redis.PubSub) {
 
 func eventOf(m *redis.Message) Event {
 	e := Event{Kind: Message, At: time.Now(), Channel: m.Channel, Cache: cacheOf(m.Channel)}
+	if e.Cache == "" {
+		e.Cache = shardedCache(m.Channel)
+	}
 	msg, err := pubsub.Parse(m.Payload)
 	if err == nil && msg.Op != pubsub.Invalidate && msg.Op != pubsub.Tags && msg.Op != pubsub.All && msg.Op != pubsub.Ask {
 		err = fmt.Errorf("%w: %s on the channel of a cache", pubsub.ErrMessage, msg.Op)
@@ -187,6 +196,18 @@ func eventOf(m *redis.Message) Event {
 	}
 	e.Message = msg
 	return e
+}
+
+// shardedChannel is that of a partition of a cache in a cluster.
+var shardedChannel = regexp.MustCompile(`^tandem:([A-Za-z0-9._-]+):\{[0-9a-z]+\}:bus:0$`)
+
+// shardedCache is cacheOf for such a channel.
+func shardedCache(channel string) string {
+	m := shardedChannel.FindStringSubmatch(channel)
+	if m == nil || remote.CheckName(m[1]) != nil {
+		return ""
+	}
+	return m[1]
 }
 
 // cacheOf returns the name in a bus' channel, or nothing for another channel.

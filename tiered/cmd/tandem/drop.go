@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tandemcache/tandem/pubsub"
+	"github.com/tandemcache/tandem/remote"
+	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/cluster"
+)
+
+// everywhere calls f for each division of the cache, until one returns an error. They are looked up for each batch: a cache may be
+// stopped, and started with another division, while a long list of keys comes in. What that invalidates, before its first
+// load, is older than a key that comes later.
+func (inv *invalidation) everywhere(ctx context.Context, f func(context.Context, cluster.Division) error) (found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	divisions, err := inv.place.divisions(ctx, inv.cache)
+	if err != nil {
+		return false, err
+	}
+	inv.nowhere = len(divisions) == 0
+	for _, d := range divisions {
+		if err := f(ctx, d); err != nil {
+			return true, err
+		}
+	}
+	return len(divisions) > 0, nil
+}
+
+func (inv *invalidation) dropAll(ctx context.Context) error {
+	message := pubsub.Message{Op: pubsub.All, Sender: sender()}.Encode()
+	found, err := inv.everywhere(ctx, func(ctx context.Context, d cluster.Division) error {
+		return inv.inPartitions(ctx, d, "the cache", func(ctx context.Context, store *remote.Store, partitions []int) []error {
+			return store.InvalidateAll(ctx, partitions, message)
+		})
+	})
+	inv.all = found && err == nil
+	return err
+}
+
+func (inv *invalidation) dropTags(ctx context.Context) error {
+	for _, tags := range batches(inv.tags) {
+		message := pubsub.Message{Op: pubsub.Tags, Sender: sender(), Keys: tags}.Encode()
+		found, err := inv.everywhere(ctx, func(ctx context.Context, d cluster.Division) error {
+			about := "the tags " + list(tags)
+			return inv.inPartitions(ctx, d, about, func(ctx context.Context, store *remote.Store, partitions []int) []error {
+				return store.InvalidateTags(ctx, partitions, tags, message)
+			})
+		})
+		if err != nil {
+			return err
+		}
+		if found {
+			inv.tagged += len(tags)
+		}
+	}
+	return nil
+}
+
+// inPartitions does something in each of d's partitions. The error says where it was not done.
+func (inv *invalidation) inPartitions(ctx context.Context, d cluster.Division, about string, send cluster.SendFunc) error {
+	errs := inv.place.each(ctx, d.Keys, d.Partitions, func(ctx context.Context, store *remote.Store, which []int) []error {
+		partitions := make([]int, len(which))
+		for n, i := range which {
+			partitions[n] = d.Partitions[i]
+		}
+		return send(ctx, store, partitions)
+	})
+	failed := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
+	switch {
+	case len(failed) == 0:
+		return nil
+	case len(errs) == 1:
+		return failed[0]
+	}
+	return fmt.Errorf("%s: not invalidated in %d of %d partitions: %w", about, len(failed), len(errs), reasons(errs))
+}
+
+// dropKeys drops at most MaxKeys keys. The error says which it did not drop.
+func (inv *invalidation) dropKeys(ctx context.Context, keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	var failed []string
+	var reason error
+	found, err := inv.everywhere(ctx, func(ctx context.Context, d cluster.Division) error {
+		some, err := inv.dropIn(ctx, d, keys)
+		failed, reason = append(failed, some...), err
+		return err
+	})
+	switch {
+	case reason != nil:
+		inv.failed = append(inv.failed, failed...)
+		inv.done += len(keys) - len(failed)
+		return fmt.Errorf("not invalidated: %s: %w", list(failed), reason)
+	case err != nil:
+		inv.failed = append(inv.failed, keys...)
+	case found:
+		inv.done += len(keys)
+	}
+	return err
+}
+
+// dropIn returns the keys that it did not drop, and why.
+func (inv *invalidation) dropIn(ctx context.Context, d cluster.Division, keys []string) (failed []string, err error) {
+	steps, at := stepsOf(d, keys)
+	errs := inv.place.each(ctx, d.Keys, at, func(ctx context.Context, store *remote.Store, which []int) []error {
+		some := make([]remote.Invalidation, len(which))
+		for n, i := range which {
+			some[n] = remote.Invalidation{
+				Keys:    steps[i],
+				Message: pubsub.Message{Op: pubsub.Invalidate, Sender: sender(), Keys: steps[i]}.Encode(),
+			}
+		}
+		return store.InvalidateMany(ctx, some)
+	})
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, steps[i]...)
+		}
+	}
+	return failed, reasons(errs)
+}
+
+// stepsOf returns what can be done in one step each, and in which partition.
+func stepsOf(d cluster.Division, keys []string) (steps [][]string, at []int) {
+	byPartition := make(map[int][]string)
+	for _, key := range keys {
+		if p := d.Keys.Partition(key); d.Has(p) {
+			byPartition[p] = append(byPartition[p], key)
+		}
+	}
+	for p, some := range byPartition {
+		for step := range slices.Values(pubsub.Batches(some)) {
+			steps, at = append(steps, step), append(at, p)
+		}
+	}
+	return steps, at
+}
+
+func batches(keys []string) [][]string {
+	if len(keys) == 0 {
+		return nil
+	}
+	return pubsub.Batches(keys)
+}
+
+// reasons joins errors, each once, or returns nil.
+func reasons(errs []error) error {
+	var out error
+	seen := make(map[string]bool)
+	for _, err := range errs {
+		switch {
+		case err == nil || seen[err.Error()]:
+			continue
+		case out == nil:
+			out = err
+		default:
+			out = fmt.Errorf("%w; %w", out, err)
+		}
+		seen[err.Error()] = true
+	}
+	return out
+}
+
+// list is all of them, as they may be given again.
+func list(names []string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		if quoted := strconv.Quote(name); quoted != `"`+name+`"` || strings.Contains(name, " ") {
+			b.WriteString(quoted)
+			continue
+		}
+		b.WriteString(name)
+	}
+	return b.String()
+}
