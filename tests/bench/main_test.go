@@ -22,7 +22,7 @@ func TestCommandLine(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 6, s.Rounds)
 	require.Equal(t, 500*time.Millisecond, s.Time)
-	require.Len(t, s.sections, 6)
+	require.Len(t, s.sections, 7)
 
 	s, err = parse([]string{"-only", "miss,l1", "-rounds", "2", "-time", "1s", "-traces", "dir", "-svg", "file"}, io.Discard)
 	require.NoError(t, err)
@@ -45,7 +45,7 @@ func TestOneCommandPrintsAllTables(t *testing.T) {
 		return
 	}
 	svg := filepath.Join(t.TempDir(), "out.svg")
-	args := []string{"-rounds", "1", "-time", "20ms", "-svg", svg, "-only", "l1,l2,miss,stampede,invalidation"}
+	args := []string{"-rounds", "1", "-time", "20ms", "-svg", svg, "-only", "l1,l2,miss,stampede,invalidation,cluster"}
 	var out strings.Builder
 	require.NoError(t, run(t.Context(), args, &out, io.Discard))
 	for _, title := range []string{
@@ -56,6 +56,12 @@ func TestOneCommandPrintsAllTables(t *testing.T) {
 		require.True(t, ok, "%s in %s", title, out.String())
 		table, _, _ = strings.Cut(table, "\n### ")
 		require.Contains(t, table, "\n| tandem |")
+	}
+	for _, row := range []string{
+		"| L2 hit, one goroutine: tandem |", "| L2 hit, 64 goroutines: tandem |", "| miss: tandem |", "| drop one key: tandem |",
+		"| drop 100 keys: tandem |", "| 100 keys, all in L2: tandem |", "| 100 keys, all in L2: go-redis |",
+	} {
+		require.Contains(t, out.String(), row)
 	}
 	require.NotContains(t, out.String(), "NaN")
 	picture, err := os.ReadFile(svg)

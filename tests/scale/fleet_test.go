@@ -4,6 +4,7 @@ package scale
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -42,6 +43,18 @@ func (f processesOf) look(t *testing.T) fleet.State {
 		sum.Trusted += s.Trusted
 		sum.Received += s.Received
 		sum.Sessions += s.Sessions
+	}
+	return sum
+}
+
+// cpu returns the CPU time that all have used.
+func (f processesOf) cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var sum time.Duration
+	for _, p := range f {
+		used, err := p.CPU()
+		require.NoError(t, err)
+		sum += used
 	}
 	return sum
 }

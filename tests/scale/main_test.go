@@ -24,6 +24,12 @@ var (
 	invalidates = flag.Int("invalidates", 200, "Invalidates a second into the instances; 0 is one after the other, as fast as it goes")
 	staleness   = flag.Duration("staleness", 6*time.Second, "MaxStaleness; longer than the default of a cache, for machines with too much to do")
 
+	clusters = flag.String("clusters", "5/16/3,10/64/3", "instances/partitions/masters to measure on a cluster, and to make lines of")
+	heldOut  = flag.String("held", "", "likewise, to compare with what the lines say of them")
+
+	spreadKeys = flag.Int("spread", 30_000, "how many keys to store in a cluster of six masters")
+	unitsFile  = flag.String("units", "", "JSON file for what one more of each costs, which the program sizing reads")
+
 	stormFor  = flag.Duration("storm", time.Second, "how long a storm lasts")
 	stormRate = flag.Int("rate", 5_000, "keys a second of the paced storm")
 	stormKeys = flag.Int("keys", 100_000, "different keys of a storm")

@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -116,4 +117,35 @@ func TestTimedTimesEachCall(t *testing.T) {
 	broken := errors.New("broken")
 	_, err = measure.Timed(2, time.Hour, func(int, int) error { return broken })
 	require.ErrorIs(t, err, broken)
+}
+
+func TestPreparedTimesOnlyWhatIsPrepared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		prepared := 0
+		prepare := func(d time.Duration) func() error {
+			return func() error {
+				prepared++
+				time.Sleep(d)
+				return nil
+			}
+		}
+		each := func(i int) error {
+			time.Sleep(time.Duration(i+1) * time.Millisecond)
+			return nil
+		}
+		cell, err := measure.Prepared(15*time.Millisecond, 3, prepare(time.Millisecond), each)
+		require.NoError(t, err)
+		require.Equal(t, []any{3, 9, 18 * time.Millisecond}, []any{prepared, cell.Ops, cell.Wall})
+		require.Equal(t, time.Millisecond, cell.Latencies[0])
+		require.Equal(t, 3*time.Millisecond, cell.Latencies[8])
+
+		prepared = 0
+		_, err = measure.Prepared(15*time.Millisecond, 1, prepare(10*time.Millisecond), each)
+		require.NoError(t, err)
+		require.Equal(t, 3, prepared, "it does not go on for ever")
+		broken := errors.New("broken")
+		_, err = measure.Prepared(time.Hour, 1, func() error { return broken }, each)
+		require.ErrorIs(t, err, broken)
+	})
 }

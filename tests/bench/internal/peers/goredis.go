@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/tests/bench/internal/workload"
 )
 
 // Plain is what one writes without a library: GET and decode, and on a miss load, encode and SET.
@@ -13,7 +15,7 @@ func Plain() Peer {
 		Name:  RemoteBaseline,
 		Asked: "go-redis with its defaults: GET and decode; on a miss encode and SET; does not join loads, tells no other process",
 		Open: func(s Setting) (Reader, error) {
-			rdb := redis.NewClient(&redis.Options{Addr: s.Addr})
+			rdb := s.client()
 			return &goRedisReader{load: s.Load, rdb: rdb, get: rdb, close: rdb.Close}, nil
 		},
 	}
@@ -58,7 +60,7 @@ type getter interface {
 
 type goRedisReader struct {
 	load  LoadFunc
-	rdb   *redis.Client
+	rdb   redis.UniversalClient
 	get   getter
 	close func() error
 }
@@ -80,6 +82,48 @@ func (r *goRedisReader) Read(key string) (int64, error) {
 		return 0, err
 	}
 	return u.ID, r.rdb.Set(ctx, key, data, ttl).Err()
+}
+
+// ReadMany sends a GET for each key, in one pipeline for each node, as keys of a cluster have no MGET in common.
+func (r *goRedisReader) ReadMany(keys []string) (map[string]workload.User, error) {
+	ctx := context.Background()
+	pipe := r.rdb.Pipeline()
+	got := make([]*redis.StringCmd, len(keys))
+	for i, key := range keys {
+		got[i] = pipe.Get(ctx, key)
+	}
+	if _, err := pipe.Exec(ctx); errors.Is(err, redis.Nil) {
+		return nil, ErrCold
+	} else if err != nil {
+		return nil, err
+	}
+	users := make(map[string]workload.User, len(keys))
+	for i, key := range keys {
+		data, err := got[i].Bytes()
+		if err != nil {
+			return nil, err
+		}
+		if users[key], err = decode(data); err != nil {
+			return nil, err
+		}
+	}
+	return users, nil
+}
+
+func (r *goRedisReader) Store(keys []string) error { return store(context.Background(), r.rdb, keys) }
+
+// Drop sends UNLINK for each key.
+func (r *goRedisReader) Drop(keys []string) error {
+	ctx := context.Background()
+	if len(keys) == 1 {
+		return r.rdb.Unlink(ctx, keys[0]).Err()
+	}
+	pipe := r.rdb.Pipeline()
+	for _, key := range keys {
+		pipe.Unlink(ctx, key)
+	}
+	_, err := pipe.Exec(ctx)
+	return err
 }
 
 func (r *goRedisReader) Close() error { return r.close() }

@@ -22,8 +22,17 @@ type LoadFunc func(key string) (workload.User, error)
 
 // Setting is what a competitor is opened with.
 type Setting struct {
-	Addr string   // of the Redis; those that need none ignore it
-	Load LoadFunc // the source
+	Addr    string   // of the Redis; those that need none ignore it
+	Cluster []string // of the nodes of a cluster, which is used instead by those who can
+	Load    LoadFunc // the source
+}
+
+// client returns one with go-redis' defaults.
+func (s Setting) client() redis.UniversalClient {
+	if len(s.Cluster) > 0 {
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: s.Cluster})
+	}
+	return redis.NewClient(&redis.Options{Addr: s.Addr})
 }
 
 // Reader is a competitor at work. Read returns the ID in the value of key, once it has the whole value; it may be called
@@ -36,6 +45,17 @@ type Reader interface {
 // Commander is a Reader that knows how many commands it has sent to Redis. Of the others, every command that Redis ran is
 // one that was sent.
 type Commander interface{ Commands() uint64 }
+
+// Batcher is a Reader that does more than read one key. Its methods may be called concurrently.
+type Batcher interface {
+	Reader
+	// ReadMany returns the values of keys, and ErrCold, or what the source returns, if it does not have all of them.
+	ReadMany(keys []string) (map[string]workload.User, error)
+	// Store makes Redis have the users of keys.
+	Store(keys []string) error
+	// Drop makes Redis have them no longer.
+	Drop(keys []string) error
+}
 
 // Stater is a Reader that can say what may have made it read from Redis what it held.
 type Stater interface{ State() string }
@@ -67,6 +87,10 @@ func Names(list []Peer) []string {
 func FillRedis(ctx context.Context, addr string, keys []string) error {
 	rdb := redis.NewClient(&redis.Options{Addr: addr})
 	defer rdb.Close()
+	return store(ctx, rdb, keys)
+}
+
+func store(ctx context.Context, rdb redis.UniversalClient, keys []string) error {
 	pipe := rdb.Pipeline()
 	for _, key := range keys {
 		id, err := workload.ID(key)

@@ -217,13 +217,13 @@ func openTandemPair(addr string) (Propagator, error) {
 		Load: func(context.Context, string) (workload.User, error) { return workload.NewUser(1), nil },
 		TTL:  ttl, LocalTTL: ttl, RedisTimeout: patience, Logger: quiet,
 	}
-	a, err := openTandem(name, addr, opts)
+	a, err := openTandem(name, Setting{Addr: addr}.client(), opts)
 	if err != nil {
 		return nil, err
 	}
 	ears := &ears{noticed: make(chan time.Time, 1)}
 	opts.Observer = ears
-	b, err := openTandem(name, addr, opts)
+	b, err := openTandem(name, Setting{Addr: addr}.client(), opts)
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}

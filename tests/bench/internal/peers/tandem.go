@@ -63,13 +63,13 @@ func tandemPeer(name, asked string, change func(*userOptions)) Peer {
 				TTL:  ttl, LocalTTL: ttl, RedisTimeout: patience, Logger: quiet,
 			}
 			change(&opts)
-			return openTandem("bench-"+strconv.FormatInt(instances.Add(1), 10), s.Addr, opts)
+			return openTandem("bench-"+strconv.FormatInt(instances.Add(1), 10), s.client(), opts)
 		},
 	}
 }
 
-func openTandem(name, addr string, opts userOptions) (*tandemReader, error) {
-	rdb := redis.NewClient(&redis.Options{Addr: addr})
+// openTandem takes rdb over.
+func openTandem(name string, rdb redis.UniversalClient, opts userOptions) (*tandemReader, error) {
 	c, err := tiered.New(rdb, name, opts)
 	if err != nil {
 		return nil, errors.Join(err, rdb.Close())
@@ -84,13 +84,33 @@ func openTandem(name, addr string, opts userOptions) (*tandemReader, error) {
 }
 
 type tandemReader struct {
-	rdb   *redis.Client
+	rdb   redis.UniversalClient
 	cache *tiered.Cache[workload.User]
 }
 
 func (r *tandemReader) Read(key string) (int64, error) {
 	u, err := r.cache.Get(context.Background(), key)
 	return u.ID, err
+}
+
+func (r *tandemReader) ReadMany(keys []string) (map[string]workload.User, error) {
+	return r.cache.GetMany(context.Background(), keys)
+}
+
+func (r *tandemReader) Store(keys []string) error {
+	users := make(map[string]workload.User, len(keys))
+	for _, key := range keys {
+		id, err := workload.ID(key)
+		if err != nil {
+			return err
+		}
+		users[key] = workload.NewUser(id)
+	}
+	return r.cache.SetMany(context.Background(), users)
+}
+
+func (r *tandemReader) Drop(keys []string) error {
+	return r.cache.Invalidate(context.Background(), keys...)
 }
 
 func (r *tandemReader) Commands() uint64 { return r.cache.Stats().Commands }

@@ -2,6 +2,7 @@ package section
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,20 +10,32 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// commandCounter asks a Redis how many commands it has run, those of scripts included.
-type commandCounter struct{ rdb *redis.Client }
+// commandCounter asks servers how many commands they have run, those of scripts included.
+type commandCounter []*redis.Client
 
-func countCommands(addr string) commandCounter {
-	return commandCounter{rdb: redis.NewClient(&redis.Options{Addr: addr})}
+func countCommands(addrs ...string) commandCounter {
+	c := make(commandCounter, len(addrs))
+	for i, addr := range addrs {
+		c[i] = redis.NewClient(&redis.Options{Addr: addr})
+	}
+	return c
 }
 
-// total returns the calls of all commands but INFO since the server started.
+// total returns the calls of all commands but INFO since the servers started.
 func (c commandCounter) total(ctx context.Context) (uint64, error) {
-	text, err := c.rdb.Info(ctx, "commandstats").Result()
-	if err != nil {
-		return 0, fmt.Errorf("counting commands: %w", err)
+	var sum uint64
+	for _, rdb := range c {
+		text, err := rdb.Info(ctx, "commandstats").Result()
+		if err != nil {
+			return 0, fmt.Errorf("counting commands: %w", err)
+		}
+		n, err := sumCalls(text)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
 	}
-	return sumCalls(text)
+	return sum, nil
 }
 
 // sumCalls adds up the lines of INFO commandstats, as "cmdstat_get:calls=3,usec=4,...".
@@ -43,4 +56,10 @@ func sumCalls(text string) (uint64, error) {
 	return sum, nil
 }
 
-func (c commandCounter) Close() error { return c.rdb.Close() }
+func (c commandCounter) Close() error {
+	var errs []error
+	for _, rdb := range c {
+		errs = append(errs, rdb.Close())
+	}
+	return errors.Join(errs...)
+}

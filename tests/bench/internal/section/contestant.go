@@ -37,19 +37,26 @@ type contestants []*contestant
 func open(addr string, list []peers.Peer, source func(*contestant) peers.LoadFunc) (contestants, error) {
 	var all contestants
 	for _, p := range list {
-		c := &contestant{name: p.Name}
-		load := c.load
-		if source != nil {
-			load = source(c)
-		}
-		reader, err := p.Open(peers.Setting{Addr: addr, Load: load})
+		c, err := openOne(p, peers.Setting{Addr: addr}, source)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("opening %s: %w", p.Name, err), all.close())
+			return nil, errors.Join(err, all.close())
 		}
-		c.Reader = reader
 		all = append(all, c)
 	}
 	return all, nil
+}
+
+func openOne(p peers.Peer, where peers.Setting, source func(*contestant) peers.LoadFunc) (*contestant, error) {
+	c := &contestant{name: p.Name}
+	where.Load = c.load
+	if source != nil {
+		where.Load = source(c)
+	}
+	var err error
+	if c.Reader, err = p.Open(where); err != nil {
+		return nil, fmt.Errorf("opening %s: %w", p.Name, err)
+	}
+	return c, nil
 }
 
 func (all contestants) close() error {
@@ -60,6 +67,14 @@ func (all contestants) close() error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+func (all contestants) names() []string {
+	names := make([]string, len(all))
+	for i, c := range all {
+		names[i] = c.name
+	}
+	return names
 }
 
 // rewarm lets one contestant read all keys again, as warm does.

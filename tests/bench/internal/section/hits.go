@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tandemcache/tandem/tests/bench/internal/measure"
 	"github.com/tandemcache/tandem/tests/bench/internal/peers"
@@ -31,16 +32,21 @@ func RemoteHits(ctx context.Context, cfg Config, list []peers.Peer, goroutines [
 	return hits(ctx, cfg, list, goroutines, turn{
 		what: "L2 hit",
 		take: func(c *contestant, n int) (measure.Cell, error) {
-			shares := make([][]string, n)
-			for worker := range shares {
-				shares[worker] = workload.Share(workload.Keys(keyCount), worker, n)
-			}
-			return measure.Timed(n, cfg.Time, func(worker, i int) error {
-				_, err := c.Read(shares[worker][i%len(shares[worker])])
-				return err
-			})
+			return readShares(c, workload.Keys(keyCount), n, cfg.Time)
 		},
 		honest: func(ops int, commands uint64) bool { return commands >= uint64(ops) },
+	})
+}
+
+// readShares reads keys for d, each goroutine its own in turn.
+func readShares(c *contestant, keys []string, goroutines int, d time.Duration) (measure.Cell, error) {
+	shares := make([][]string, goroutines)
+	for worker := range shares {
+		shares[worker] = workload.Share(keys, worker, goroutines)
+	}
+	return measure.Timed(goroutines, d, func(worker, i int) error {
+		_, err := c.Read(shares[worker][i%len(shares[worker])])
+		return err
 	})
 }
 
@@ -73,14 +79,7 @@ func hits(ctx context.Context, cfg Config, list []peers.Peer, goroutines []int, 
 		found[n] = measure.NewMatrix(peers.Names(list))
 		err := measure.Rounds(cfg.Rounds, len(all), func(round, i int) error {
 			cfg.logf("%s: %s, round %d of %d: %s", t.what, Goroutines(n), round+1, cfg.Rounds, all[i].name)
-			cell, err := t.once(ctx, counter, all[i], n)
-			for try := 1; (errors.Is(err, errOther) || errors.Is(err, peers.ErrCold)) && try < tries; try++ {
-				cfg.logf("%s: again, as %v", t.what, err)
-				if err := all[i].rewarm(keys); err != nil {
-					return err
-				}
-				cell, err = t.once(ctx, counter, all[i], n)
-			}
+			cell, err := t.counted(ctx, cfg, counter, all[i], n, keys)
 			found[n].Add(all[i].name, cell)
 			return err
 		})
@@ -97,6 +96,21 @@ var errOther = errors.New("reads were answered from elsewhere")
 // tries is how often a turn is taken until it counts: a cache that drops what it holds when its process was stopped for a
 // while may do so in the middle of one.
 const tries = 3
+
+// counted takes a turn until it counts. Before another try all keys are read again.
+func (t turn) counted(
+	ctx context.Context, cfg Config, counter commandCounter, c *contestant, goroutines int, keys []string,
+) (measure.Cell, error) {
+	cell, err := t.once(ctx, counter, c, goroutines)
+	for try := 1; (errors.Is(err, errOther) || errors.Is(err, peers.ErrCold)) && try < tries; try++ {
+		cfg.logf("%s: again, as %v", t.what, err)
+		if err := c.rewarm(keys); err != nil {
+			return cell, err
+		}
+		cell, err = t.once(ctx, counter, c, goroutines)
+	}
+	return cell, err
+}
 
 // once takes a turn and checks that it is about what it says.
 func (t turn) once(ctx context.Context, counter commandCounter, c *contestant, goroutines int) (measure.Cell, error) {

@@ -48,6 +48,7 @@ func All() []Section {
 		{Name: "miss", Run: Miss},
 		{Name: "stampede", Run: Stampede},
 		{Name: "invalidation", Run: Invalidation},
+		{Name: "cluster", Run: Cluster},
 		{Name: "ratio", Run: HitRatio},
 	}
 }

@@ -154,3 +154,32 @@ func TestSectionsEndWithTheirContext(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled, one.Name)
 	}
 }
+
+// What the section of clusters calls, on both kinds of Redis.
+func TestBatchesAreReadAndDropped(t *testing.T) {
+	t.Parallel()
+	srv := redisserver.Run(t, redisserver.Options{})
+	cluster := redisserver.RunCluster(t, redisserver.ClusterOptions{Replicas: -1, NodeTimeout: clusterTimeout})
+	all, err := openSides(srv.Addr(), cluster.Addrs())
+	require.NoError(t, err)
+	keys := workload.Keys(2*together + 1)
+	for _, c := range all {
+		require.NoError(t, c.storeAll(keys), c.name)
+	}
+	require.NoError(t, all.warm(keys))
+	for _, c := range all {
+		b := c.Reader.(peers.Batcher)
+		users, err := b.ReadMany(keys)
+		require.NoError(t, err, c.name)
+		require.Len(t, users, len(keys))
+		require.Equal(t, workload.NewUser(7), users[keys[7]], c.name)
+
+		require.NoError(t, b.Drop(keys[:1]))
+		require.ErrorIs(t, readChunk(c, keys[:together]), peers.ErrCold, c.name)
+		require.NoError(t, readChunk(c, keys[together:]))
+		require.NoError(t, b.Drop(keys))
+		_, err = c.Read(keys[2*together])
+		require.ErrorIs(t, err, peers.ErrCold, c.name)
+	}
+	require.NoError(t, all.close())
+}

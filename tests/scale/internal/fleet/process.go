@@ -83,6 +83,12 @@ func (p *Process) Storm(s Storm) (Sent, error) {
 	return r.Sent, err
 }
 
+// CPU returns the CPU time that the process has used.
+func (p *Process) CPU() (time.Duration, error) {
+	r, err := p.do(command{Op: use})
+	return r.CPU, err
+}
+
 func (p *Process) do(c command) (report, error) {
 	if err := p.send.Encode(c); err != nil {
 		return report{}, fmt.Errorf("fleet: %w", err)

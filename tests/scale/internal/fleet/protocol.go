@@ -6,9 +6,11 @@ import "time"
 
 // Config says what a process is.
 type Config struct {
-	Redis        string // address
-	Cache        string // name
-	Instances    int    // each with connections, heartbeats and an L1 of its own
+	Redis        string   // address
+	Cluster      []string // of the nodes of a cluster, which is used instead
+	Partitions   int      // in a cluster
+	Cache        string   // name
+	Instances    int      // each with connections, heartbeats and an L1 of its own
 	LocalBytes   int64
 	MaxStaleness time.Duration
 }
@@ -18,6 +20,7 @@ type op uint8
 const (
 	look op = iota
 	storm
+	use
 )
 
 type command struct {
@@ -56,4 +59,5 @@ type report struct {
 	Failed string
 	State  State
 	Sent   Sent
+	CPU    time.Duration
 }

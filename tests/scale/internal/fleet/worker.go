@@ -44,6 +44,7 @@ func Main() {
 type worker struct {
 	cfg    Config
 	caches []*tiered.Cache[[]byte]
+	buses  []*tiered.Bus // of the caches that do not make their own
 
 	goroutines int   // before the first instance
 	heap       int64 // likewise
@@ -56,7 +57,7 @@ func run(commands io.Reader, reports io.Writer) (err error) {
 	if err := in.Decode(&cfg); err != nil {
 		return err
 	}
-	rdb := redis.NewClient(&redis.Options{Addr: cfg.Redis})
+	rdb := cfg.client()
 	defer func() { err = errors.Join(err, rdb.Close()) }()
 	w := &worker{cfg: cfg, goroutines: runtime.NumGoroutine(), heap: meter.LiveHeap()}
 	defer func() { err = errors.Join(err, w.close()) }()
@@ -77,6 +78,8 @@ func run(commands io.Reader, reports io.Writer) (err error) {
 			r.State = w.look()
 		case storm:
 			r.Sent = w.storm(c.Storm)
+		case use:
+			r.CPU = meter.ProcessCPU()
 		}
 		if err := out.Encode(r); err != nil {
 			return err
@@ -84,11 +87,22 @@ func run(commands io.Reader, reports io.Writer) (err error) {
 	}
 }
 
-func (w *worker) start(rdb *redis.Client) error {
+func (c Config) client() redis.UniversalClient {
+	if len(c.Cluster) > 0 {
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Cluster})
+	}
+	return redis.NewClient(&redis.Options{Addr: c.Redis})
+}
+
+func (w *worker) start(rdb redis.UniversalClient) error {
 	for range w.cfg.Instances {
+		bus, err := w.bus(rdb)
+		if err != nil {
+			return err
+		}
 		c, err := tiered.New(rdb, w.cfg.Cache, tiered.Options[[]byte]{
 			LocalBytes: w.cfg.LocalBytes, MaxStaleness: w.cfg.MaxStaleness, RedisTimeout: redisTimeout,
-			Logger: slog.New(slog.DiscardHandler),
+			Logger: slog.New(slog.DiscardHandler), Bus: bus,
 		})
 		if err != nil {
 			return err
@@ -105,13 +119,28 @@ func (w *worker) start(rdb *redis.Client) error {
 	return nil
 }
 
+// bus returns one for one instance, nil where a cache's own will do.
+func (w *worker) bus(rdb redis.UniversalClient) (*tiered.Bus, error) {
+	if w.cfg.Partitions == 0 {
+		return nil, nil //nolint:nilnil // what Options.Bus is for a cache that makes its own
+	}
+	b, err := tiered.NewBusWith(rdb, tiered.BusOptions{Partitions: w.cfg.Partitions, Logger: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		w.buses = append(w.buses, b)
+	}
+	return b, err
+}
+
 func (w *worker) close() error {
-	errs := make([]error, len(w.caches))
+	errs := make([]error, len(w.caches)+len(w.buses))
 	var all sync.WaitGroup
 	for i, c := range w.caches {
 		all.Go(func() { errs[i] = c.Close() })
 	}
 	all.Wait()
+	for i, b := range w.buses {
+		errs[len(w.caches)+i] = b.Close()
+	}
 	return errors.Join(errs...)
 }
 

@@ -24,9 +24,13 @@ type Used struct {
 	CPU  time.Duration // user and system, as the server says
 	Own  time.Duration // of its main thread, as the kernel says
 
-	Beats     float64       // calls of EVALSHA: at rest, heartbeats
+	Beats     float64       // calls of EVALSHA: at rest, heartbeats, or in a cluster the scripts of heartbeats
 	BeatTime  time.Duration // inside them
 	Published float64       // PUBLISHes, those of scripts included
+	Sharded   float64       // SPUBLISHes likewise: at rest, heartbeats in a cluster
+	Commands  float64       // all, those of scripts included
+
+	In, Out float64 // bytes of the network, those between nodes of a cluster not included
 }
 
 // Clients are the connections of a server.
@@ -47,22 +51,45 @@ func NewServer(ctx context.Context, rdb *redis.Client) (*Server, error) {
 
 // Window returns what is used while f runs.
 func (s *Server) Window(ctx context.Context, f func() error) (Used, error) {
-	begin := time.Now()
-	before, err := s.used(ctx)
+	all, err := Window(ctx, []*Server{s}, f)
 	if err != nil {
 		return Used{}, err
 	}
-	if err := f(); err != nil {
-		return Used{}, err
+	return all[0], nil
+}
+
+// Window returns what each of the servers uses while f runs.
+func Window(ctx context.Context, servers []*Server, f func() error) ([]Used, error) {
+	before := make([]Used, len(servers))
+	begin := make([]time.Time, len(servers))
+	for i, s := range servers {
+		var err error
+		begin[i] = time.Now()
+		if before[i], err = s.used(ctx); err != nil {
+			return nil, err
+		}
 	}
-	u, err := s.used(ctx)
-	u.Time = time.Since(begin)
-	u.CPU -= before.CPU
-	u.Own -= before.Own
-	u.Beats -= before.Beats
-	u.BeatTime -= before.BeatTime
-	u.Published -= before.Published
-	return u, err
+	if err := f(); err != nil {
+		return nil, err
+	}
+	out := make([]Used, len(servers))
+	for i, s := range servers {
+		after, err := s.used(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = after.since(before[i])
+		out[i].Time = time.Since(begin[i])
+	}
+	return out, nil
+}
+
+func (u Used) since(before Used) Used {
+	return Used{
+		CPU: u.CPU - before.CPU, Own: u.Own - before.Own, Beats: u.Beats - before.Beats, BeatTime: u.BeatTime - before.BeatTime,
+		Published: u.Published - before.Published, Sharded: u.Sharded - before.Sharded, Commands: u.Commands - before.Commands,
+		In: u.In - before.In, Out: u.Out - before.Out,
+	}
 }
 
 func (s *Server) used(ctx context.Context) (Used, error) {
@@ -78,12 +105,30 @@ func (s *Server) used(ctx context.Context) (Used, error) {
 	if err != nil {
 		return Used{}, err
 	}
-	beats, publish := fieldsOf(commands["cmdstat_evalsha"], ","), fieldsOf(commands["cmdstat_publish"], ",")
-	return Used{
+	stats, err := infoOf(ctx, s.rdb, "stats")
+	if err != nil {
+		return Used{}, err
+	}
+	u := Used{
 		CPU: seconds(number(cpu["used_cpu_user"]) + number(cpu["used_cpu_sys"])), Own: own,
-		Beats: number(beats["calls"]), BeatTime: seconds(number(beats["usec"]) / 1e6),
-		Published: number(publish["calls"]),
-	}, nil
+		In: number(stats["total_net_input_bytes"]), Out: number(stats["total_net_output_bytes"]),
+	}
+	for name, text := range commands {
+		one := fieldsOf(text, ",")
+		calls := number(one["calls"])
+		switch name {
+		case "cmdstat_evalsha":
+			u.Beats, u.BeatTime = calls, seconds(number(one["usec"])/1e6)
+		case "cmdstat_publish":
+			u.Published = calls
+		case "cmdstat_spublish":
+			u.Sharded = calls
+		}
+		if name != "cmdstat_info" { // our own
+			u.Commands += calls
+		}
+	}
+	return u, nil
 }
 
 // Memory returns the bytes that the server has allocated, for data and clients.
