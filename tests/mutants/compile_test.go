@@ -1,7 +1,6 @@
 package mutants
 
 import (
-	"encoding/json"
 	"go/ast"
 	"go/build"
 	"go/importer"
@@ -84,19 +83,14 @@ func (s sources) parse(t *testing.T, path string) *ast.File {
 // exports returns where the compiler's summary of a package is, of all packages that the module and its tests import.
 func exports(t *testing.T, root string) importer.Lookup {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-deps", "-test", "-export", "-json=ImportPath,Export", "./...")
+	cmd := exec.Command("go", "list", "-deps", "-test", "-export", "-f", "{{.ImportPath}}\t{{.Export}}", "./...")
 	cmd.Dir = root
 	out, err := cmd.Output()
 	require.NoError(t, err)
 	paths := map[string]string{}
-	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
-		var p struct{ ImportPath, Export string }
-		err := dec.Decode(&p)
-		if err == io.EOF {
-			break
-		}
-		require.NoError(t, err)
-		paths[p.ImportPath] = p.Export
+	for line := range strings.Lines(string(out)) {
+		path, file, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		paths[path] = file
 	}
 	return func(path string) (io.ReadCloser, error) { return os.Open(paths[path]) }
 }
