@@ -8,24 +8,24 @@ import (
 )
 
 type (
-	// tripFunc makes one trip to a node, for some of its parts.
-	tripFunc func(n *node, parts []*part)
+	// tripFunc makes one trip to a node, for what it has of a change.
+	tripFunc func(n *node, shares []share)
 	// unsentFunc takes note of why it is not known where a part is.
-	unsentFunc func(p *part, err error)
+	unsentFunc func(s share, err error)
 )
 
-// toNodes makes a trip to every node that some of parts are on, at once. Those whose node is not known yet are waited for, as long as a
+// toNodes makes a trip to every node that some of shares are on, at once. Those whose node is not known yet are waited for, as long as a
 // change may take, and the others do not wait with them: a caller's time would be over for all. Both functions are
 // called concurrently.
-func (c *Cache[V]) toNodes(ctx context.Context, parts []*part, trip tripFunc, unsent unsentFunc) {
-	known := make(map[*node][]*part, 1)
-	var unknown []*part
-	for _, p := range parts {
-		if n := p.home.Load(); n != nil {
-			known[n] = append(known[n], p)
+func (c *Cache[V]) toNodes(ctx context.Context, shares []share, trip tripFunc, unsent unsentFunc) {
+	known := make(map[*node][]share, 1)
+	var unknown []share
+	for _, s := range shares {
+		if n := s.home.Load(); n != nil {
+			known[n] = append(known[n], s)
 			continue
 		}
-		unknown = append(unknown, p)
+		unknown = append(unknown, s)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -35,89 +35,81 @@ func (c *Cache[V]) toNodes(ctx context.Context, parts []*part, trip tripFunc, un
 	each(known, trip)
 }
 
-// findNodes returns the nodes of parts that have none yet.
-func (c *Cache[V]) findNodes(ctx context.Context, parts []*part, unsent unsentFunc) map[*node][]*part {
+// findNodes returns the nodes of shares that have none yet.
+func (c *Cache[V]) findNodes(ctx context.Context, shares []share, unsent unsentFunc) map[*node][]share {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 	defer cancel()
-	nodes := make(map[*node][]*part)
-	for _, p := range parts {
-		n, err := p.nodeFor(ctx)
+	nodes := make(map[*node][]share)
+	for _, s := range shares {
+		n, err := s.nodeFor(ctx)
 		if err != nil {
-			unsent(p, err)
+			unsent(s, err)
 			continue
 		}
-		nodes[n] = append(nodes[n], p)
+		nodes[n] = append(nodes[n], s)
 	}
 	return nodes
 }
 
 // each calls f for every node, at once.
-func each(nodes map[*node][]*part, f tripFunc) {
+func each(nodes map[*node][]share, f tripFunc) {
 	if len(nodes) == 1 {
-		for n, parts := range nodes {
-			f(n, parts)
+		for n, shares := range nodes {
+			f(n, shares)
 		}
 		return
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for n, parts := range nodes {
-		wg.Go(func() { f(n, parts) })
+	for n, shares := range nodes {
+		wg.Go(func() { f(n, shares) })
 	}
 }
 
 // sendFunc makes one trip to a node for some parts, with what their journals have begun, and returns an error for each.
-type sendFunc func(ctx context.Context, n *node, parts []*part, moves []uint64) []error
+type sendFunc func(ctx context.Context, n *node, shares []share, moves []uint64) []error
 
 // change sends something that concerns whole parts to their nodes, one trip to each, and returns the parts of which it is not
 // confirmed, with why.
 func (c *Cache[V]) change(ctx context.Context, parts []*part, send sendFunc) (failed map[*part]error) {
 	failed = make(map[*part]error)
 	var mu sync.Mutex // protects failed
-	fail := func(p *part, err error) {
+	fail := func(s share, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		failed[p] = err
+		failed[s.part] = err
 	}
-	c.toNodes(ctx, parts, func(n *node, parts []*part) {
+	c.toNodes(ctx, whole(parts), func(n *node, shares []share) {
 		ctx, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
 		defer cancel()
-		sent, moves, moved := startAll(n, parts)
+		sent, moves, moved := startAll(n, shares)
 		var errs []error
 		if len(sent) > 0 {
 			errs = send(ctx, n, sent, moves)
 		}
-		for _, p := range moved {
-			fail(p, errMoved)
+		for _, s := range moved {
+			fail(s, errMoved)
 		}
-		for i, p := range sent {
+		for i, s := range sent {
 			if errs[i] != nil {
-				fail(p, errs[i])
+				fail(s, errs[i])
 			}
 		}
 	}, fail)
 	return failed
 }
 
-// startAll is part.start of each of parts. Those that have moved are not to be sent for.
-func startAll(n *node, parts []*part) (sent []*part, moves []uint64, moved []*part) {
-	for _, p := range parts {
-		m, err := p.start(n)
+// startAll is part.start of each of shares. Those that have moved are not to be sent.
+func startAll(n *node, shares []share) (sent []share, moves []uint64, moved []share) {
+	for _, s := range shares {
+		m, err := s.start(n)
 		if err != nil {
-			moved = append(moved, p)
+			moved = append(moved, s)
 			continue
 		}
-		sent, moves = append(sent, p), append(moves, m)
+		sent, moves = append(sent, s), append(moves, m)
 	}
 	return sent, moves, moved
-}
-
-func numbers(parts []*part) []int {
-	all := make([]int, len(parts))
-	for i, p := range parts {
-		all[i] = p.number
-	}
-	return all
 }
 
 // pendingParts says that a change is left to the background in some parts, with one of the reasons.
@@ -138,6 +130,9 @@ func (e *partialError) Error() string { return e.failed.joined().Error() }
 
 // partly returns err if it is about some of the keys.
 func partly(err error) *partialError {
+	if err == nil {
+		return nil
+	}
 	var some *partialError
 	errors.As(err, &some)
 	return some

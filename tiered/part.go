@@ -101,20 +101,45 @@ func (p *part) nodeFor(ctx context.Context) (*node, error) {
 	}
 }
 
-// byPart sorts keys by their parts, in the order in which the parts come first.
-func (c *Cache[V]) byPart(keys []string) (parts []*part, of map[*part][]string) {
+// share is what one part has of a change: some of its keys, or nil where it is about the part as a whole.
+type share struct {
+	*part
+	keys []string
+}
+
+// byPart divides keys among their parts, in the order in which the parts come first.
+func (c *Cache[V]) byPart(keys []string) (shares []share) {
 	if len(c.parts) == 1 {
-		return c.parts, map[*part][]string{c.parts[0]: keys}
+		return []share{{c.parts[0], keys}}
 	}
-	of = make(map[*part][]string)
+	at := make(map[*part]int)
 	for _, key := range keys {
 		p := c.part(key)
-		if of[p] == nil {
-			parts = append(parts, p)
+		i, ok := at[p]
+		if !ok {
+			i, at[p] = len(shares), len(shares)
+			shares = append(shares, share{part: p})
 		}
-		of[p] = append(of[p], key)
+		shares[i].keys = append(shares[i].keys, key)
 	}
-	return parts, of
+	return shares
+}
+
+// whole returns parts as shares.
+func whole(parts []*part) []share {
+	shares := make([]share, len(parts))
+	for i, p := range parts {
+		shares[i].part = p
+	}
+	return shares
+}
+
+func numbers(shares []share) []int {
+	all := make([]int, len(shares))
+	for i, s := range shares {
+		all[i] = s.number
+	}
+	return all
 }
 
 // errMoved is why a change is not sent: the part has another node than when it was looked for.

@@ -152,15 +152,14 @@ func (c *Cache[V]) setBatch(ctx context.Context, n *node, sets []remote.Setting,
 	for i, set := range sets {
 		all[i] = set.Key
 	}
-	parts, of := c.byPart(all)
-	parts, begun, moved := startAll(n, parts)
-	moves := make(map[*part]uint64, len(parts))
-	for i, p := range parts {
-		moves[p] = begun[i]
+	shares, begun, moved := startAll(n, c.byPart(all))
+	moves := make(map[*part]uint64, len(shares))
+	for i, s := range shares {
+		moves[s.part] = begun[i]
 	}
-	for _, p := range moved {
-		refused.addAll(of[p], errMoved)
-		sets = slices.DeleteFunc(slices.Clone(sets), func(s remote.Setting) bool { return c.part(s.Key) == p })
+	for _, gone := range moved {
+		refused.addAll(gone.keys, errMoved)
+		sets = slices.DeleteFunc(slices.Clone(sets), func(s remote.Setting) bool { return c.part(s.Key) == gone.part })
 	}
 	taken := make([]string, 0, len(sets))
 	for i, a := range n.writes.SetMany(ctx, sets) {
@@ -173,10 +172,9 @@ func (c *Cache[V]) setBatch(ctx context.Context, n *node, sets []remote.Setting,
 		}
 		refused.add(sets[i].Key, a.Err)
 	}
-	parts, of = c.byPart(taken)
-	for _, p := range parts {
-		if len(of[p]) > 0 {
-			c.confirmed(p, moves[p], of[p])
+	for _, s := range c.byPart(taken) {
+		if len(s.keys) > 0 {
+			c.confirmed(s.part, moves[s.part], s.keys)
 		}
 	}
 	return away

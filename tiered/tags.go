@@ -76,13 +76,13 @@ func (c *Cache[V]) invalidateTags(ctx context.Context, tags []string) error {
 
 // invalidateTagsRemote gives tags new versions in parts, and returns those of which that is not confirmed.
 func (c *Cache[V]) invalidateTagsRemote(ctx context.Context, parts []*part, tags []string) map[*part]error {
-	return c.change(ctx, parts, func(ctx context.Context, n *node, parts []*part, moves []uint64) []error {
-		m := pubsub.Message{Op: pubsub.Tags, Sender: c.sender(ctx, parts[0]), Keys: tags}
-		errs := n.writes.InvalidateTags(ctx, numbers(parts), tags, m.Encode())
-		for i, p := range parts {
-			if errs[i] == nil && !p.journal.addTags(moves[i], tags) {
+	return c.change(ctx, parts, func(ctx context.Context, n *node, shares []share, moves []uint64) []error {
+		m := pubsub.Message{Op: pubsub.Tags, Sender: c.sender(ctx, shares[0].part), Keys: tags}
+		errs := n.writes.InvalidateTags(ctx, numbers(shares), tags, m.Encode())
+		for i, s := range shares {
+			if errs[i] == nil && !s.journal.addTags(moves[i], tags) {
 				c.count.replayed.Add(uint64(len(tags)))
-				p.pending.addTags(tags, time.Now())
+				s.pending.addTags(tags, time.Now())
 			}
 		}
 		return errs

@@ -34,11 +34,11 @@ func (c *Cache[V]) settle(ctx context.Context, keys []string) error {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
-	parts, _ := c.byPart(keys)
-	errs := make([]error, len(parts))
+	shares := c.byPart(keys)
+	errs := make([]error, len(shares))
 	var wg sync.WaitGroup
-	for i, p := range parts {
-		wg.Go(func() { errs[i] = c.bus.hub.Settle(waiting, p.topic, c.opts.RedisTimeout) })
+	for i, s := range shares {
+		wg.Go(func() { errs[i] = c.bus.hub.Settle(waiting, s.topic, c.opts.RedisTimeout) })
 	}
 	wg.Wait()
 	switch err := errors.Join(errs...); {

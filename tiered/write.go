@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -163,29 +164,38 @@ func (c *Cache[V]) invalidate(ctx context.Context, keys []string) error {
 
 // addPending makes keys pending, each in its part.
 func (c *Cache[V]) addPending(keys []string, at time.Time) {
-	parts, of := c.byPart(keys)
-	for _, p := range parts {
-		p.pending.add(of[p], at)
+	for _, s := range c.byPart(keys) {
+		s.pending.add(s.keys, at)
 	}
 }
 
-// invalidateRemote changes Redis, on each node that has some of the keys at once, and says which were not confirmed.
-func (c *Cache[V]) invalidateRemote(ctx context.Context, keys []string) (failed failures) {
-	parts, of := c.byPart(keys)
+// invalidateRemote changes Redis, and says of which keys that was not confirmed.
+func (c *Cache[V]) invalidateRemote(ctx context.Context, keys []string) failures {
+	shares := c.byPart(keys)
+	if len(shares) == 1 { // as of one key, and always on a single Redis: nothing is to be sorted by nodes
+		if n := shares[0].home.Load(); n != nil {
+			return c.invalidateAt(ctx, n, keys)
+		}
+	}
+	return c.invalidateNodes(ctx, shares)
+}
+
+// invalidateNodes changes each node that has some of shares, at once.
+func (c *Cache[V]) invalidateNodes(ctx context.Context, shares []share) (failed failures) {
 	var mu sync.Mutex // protects failed
-	c.toNodes(ctx, parts, func(n *node, parts []*part) {
-		var keys []string
-		for _, p := range parts {
-			keys = append(keys, of[p]...)
+	c.toNodes(ctx, shares, func(n *node, shares []share) {
+		keys := slices.Clip(shares[0].keys)
+		for _, s := range shares[1:] {
+			keys = append(keys, s.keys...)
 		}
 		f := c.invalidateAt(ctx, n, keys)
 		mu.Lock()
 		defer mu.Unlock()
 		failed.join(f)
-	}, func(p *part, err error) {
+	}, func(s share, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		failed.addAll(of[p], err)
+		failed.addAll(s.keys, err)
 	})
 	return failed
 }
@@ -226,25 +236,25 @@ func (c *Cache[V]) gathered(ctx context.Context, n *node, keys []string) error {
 
 // sendInvalidation is one trip to a node: a script for each part that some of the keys are in.
 func (c *Cache[V]) sendInvalidation(ctx context.Context, n *node, keys []string) error {
-	all, of := c.byPart(keys)
-	parts, moves, moved := startAll(n, all)
+	all := c.byPart(keys)
+	sent, moves, moved := startAll(n, all)
 	var failed failures
-	for _, p := range moved {
-		failed.addAll(of[p], errMoved)
+	for _, s := range moved {
+		failed.addAll(s.keys, errMoved)
 	}
-	sent := make([]remote.Invalidation, len(parts))
-	for i, p := range parts {
-		m := pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx, p), Keys: of[p]}
-		sent[i] = remote.Invalidation{Keys: of[p], Message: m.Encode()}
+	invs := make([]remote.Invalidation, len(sent))
+	for i, s := range sent {
+		m := pubsub.Message{Op: pubsub.Invalidate, Sender: c.sender(ctx, s.part), Keys: s.keys}
+		invs[i] = remote.Invalidation{Keys: s.keys, Message: m.Encode()}
 	}
-	for i, err := range n.writes.InvalidateMany(ctx, sent) {
-		switch p := parts[i]; {
+	for i, err := range n.writes.InvalidateMany(ctx, invs) {
+		switch s := sent[i]; {
 		case err == nil:
-			c.confirmed(p, moves[i], of[p])
+			c.confirmed(s.part, moves[i], s.keys)
 		case len(all) == 1:
 			return err
 		default:
-			failed.addAll(of[p], err)
+			failed.addAll(s.keys, err)
 		}
 	}
 	return failed.partial()
@@ -283,12 +293,12 @@ func (c *Cache[V]) InvalidateAll(ctx context.Context) error {
 
 // invalidateAllRemote starts a new epoch of parts, and returns those of which that is not confirmed.
 func (c *Cache[V]) invalidateAllRemote(ctx context.Context, parts []*part) map[*part]error {
-	return c.change(ctx, parts, func(ctx context.Context, n *node, parts []*part, moves []uint64) []error {
-		m := pubsub.Message{Op: pubsub.All, Sender: c.sender(ctx, parts[0])}
-		errs := n.writes.InvalidateAll(ctx, numbers(parts), m.Encode())
-		for i, p := range parts {
-			if errs[i] == nil && !p.journal.addAll(moves[i]) {
-				p.pending.addAll(time.Now())
+	return c.change(ctx, parts, func(ctx context.Context, n *node, shares []share, moves []uint64) []error {
+		m := pubsub.Message{Op: pubsub.All, Sender: c.sender(ctx, shares[0].part)}
+		errs := n.writes.InvalidateAll(ctx, numbers(shares), m.Encode())
+		for i, s := range shares {
+			if errs[i] == nil && !s.journal.addAll(moves[i]) {
+				s.pending.addAll(time.Now())
 			}
 		}
 		return errs

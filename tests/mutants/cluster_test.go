@@ -117,7 +117,7 @@ var clusters = []mutant{
 	{
 		name: "cluster: a part of a trip that failed counts as taken",
 		file: "tiered/write.go",
-		old:  "			failed.addAll(of[p], err)\n		}\n	}\n	return failed.partial()",
+		old:  "			failed.addAll(s.keys, err)\n		}\n	}\n	return failed.partial()",
 		new:  "			_ = failed\n		}\n	}\n	return failed.partial()",
 		pkg:  "./tests/integration", run: "TestALostMaster",
 	},
