@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -32,7 +33,8 @@ func TestHeartbeatsThatAreRefusedProveNothing(t *testing.T) {
 			refused := func() int {
 				n := 0
 				for _, b := range h.reports() {
-					if b.Err != nil && b.Err.Error() == answer {
+					if b.Err != nil && strings.HasSuffix(b.Err.Error(), answer) {
+						require.Equal(t, name == "no right", errors.Is(b.Err, ErrNoPermission))
 						n++
 					}
 				}

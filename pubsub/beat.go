@@ -52,7 +52,7 @@ func (b *Bus) beat(wait time.Duration) error {
 		reply, err = b.fullBeat(ctx, members, token, since)
 	}
 	report.Received = mono.Now()
-	report.Err, report.RedisNow = err, reply.now
+	report.Err, report.RedisNow = explainPermission(err), reply.now
 	report.Moved = b.follow(report.Sent, reply.server, reply.same, err)
 	b.registers.note(reply, report)
 	b.tell(members, report, reply.versions)

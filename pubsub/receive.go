@@ -81,7 +81,7 @@ func (b *Bus) session() (err error) {
 	for {
 		m, err := s.receive()
 		if err != nil {
-			return err
+			return explainPermission(err)
 		}
 		if err := s.apply(m); err != nil {
 			return err

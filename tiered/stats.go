@@ -100,9 +100,9 @@ type Health struct {
 	BreakerOpen bool
 	// ProofAge is how long ago the instance last heard itself, zero if it never did in this session.
 	ProofAge time.Duration
-	// RedisError is why the last heartbeat failed, nil if it did not. In a cluster it is also why the number of partitions could
-	// not be read or written, which comes before heartbeats, and it wraps pubsub.ErrNoPermission or pubsub.ErrUnsupportedServer
-	// where that is what has to be changed.
+	// RedisError is why the last heartbeat failed, nil if it did not. It wraps pubsub.ErrNoPermission where that is what has to be
+	// changed. In a cluster it may wrap pubsub.ErrUnsupportedServer, and is also why the number of partitions could not be read or
+	// written, which comes before heartbeats.
 	RedisError error
 	// PendingKeys is the number of keys and tags whose invalidation Redis has not confirmed; PendingAll says that it is all of them.
 	PendingKeys int

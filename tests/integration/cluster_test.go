@@ -2,11 +2,9 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -378,52 +376,6 @@ func TestAFailoverInACluster(t *testing.T) {
 	t.Logf("all keys invalidated with confirmation %v after a master was killed", confirmed)
 }
 
-// limited is a client of a user who may do this and no more, on every node.
-func limited(t *testing.T, c *redisserver.Cluster, rules ...string) *redis.ClusterClient {
-	t.Helper()
-	for _, n := range c.Nodes() {
-		args := []any{"ACL", "SETUSER", "limited", "reset", "on", ">secret"}
-		for _, rule := range rules {
-			args = append(args, rule)
-		}
-		require.NoError(t, client(t, server{n.Server}).Do(soon(t), args...).Err())
-	}
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs(), Username: "limited", Password: "secret"})
-	t.Cleanup(func() { _ = rdb.Close() })
-	return rdb
-}
-
-// What the ACLs of a cluster forbid is told, with what to change. That helps then, and nothing more is needed.
-func TestPermissionsOnACluster(t *testing.T) {
-	r := onSharedCluster(t)
-	documented := []string{"~tandem:*", "&tandem:*", "+@all", "-@dangerous", "+info"}
-	require.ErrorContains(t, pubsub.ErrNoPermission, strings.Join(documented, " "))
-	for name, rules := range map[string][]string{
-		"no channels": {"~tandem:*", "resetchannels", "+@all"},
-		"no scripts":  {"~tandem:*", "&tandem:*", "+@all", "-@scripting"},
-		"no keys":     {"~other:*", "&tandem:*", "+@all"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newSource(0)
-			c, err := tiered.New(limited(t, sharedCluster.Run(t), rules...), r.name()+"-"+strings.ReplaceAll(name, " ", "-"), tiered.Options[Value]{
-				Load: s.load, LocalBytes: 8 << 20, Logger: slog.New(slog.DiscardHandler),
-			})
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = c.Close() })
-			refused := tellsWhy(t, c, pubsub.ErrNoPermission)
-			require.ErrorContains(t, refused, "ACL SETUSER")
-			require.ErrorContains(t, refused, ":layout: ", "heartbeats are not even tried")
-			require.Zero(t, get(t, c, "k"), "from the source")
-
-			limited(t, sharedCluster.Run(t), documented...)
-			require.NoError(t, c.Ready(soon(t)))
-			s.write("k")
-			require.NoError(t, c.Invalidate(soon(t), "k"))
-			require.EqualValues(t, 1, get(t, c, "k"))
-		})
-	}
-}
-
 // A cluster of servers that do not know sharded channels, as those before Redis 7.
 func TestAClusterWithoutShardedChannels(t *testing.T) {
 	old := redisserver.RunCluster(t, redisserver.ClusterOptions{
@@ -435,18 +387,4 @@ func TestAClusterWithoutShardedChannels(t *testing.T) {
 	t.Cleanup(func() { _ = c.Close() })
 	require.ErrorContains(t, tellsWhy(t, c, pubsub.ErrUnsupportedServer), "Redis 7.0 or later is needed")
 	require.Zero(t, get(t, c, "k"), "from the source")
-}
-
-// tellsWhy requires that Health and Ready say why, and returns what they say.
-func tellsWhy(t *testing.T, c *tiered.Cache[Value], why error) error {
-	t.Helper()
-	var told error
-	eventually(t, "Health tells", func() bool { told = c.Health().RedisError; return errors.Is(told, why) })
-	eventually(t, "Ready tells", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		err := c.Ready(ctx)
-		return errors.Is(err, context.DeadlineExceeded) && errors.Is(err, why)
-	})
-	return told
 }

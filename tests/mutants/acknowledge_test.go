@@ -54,7 +54,7 @@ var acknowledgements = []mutant{
 	{
 		name: "acknowledgements: they precede what was published before",
 		file: "pubsub/receive.go",
-		old:  "	for {\n		m, err := s.receive()\n		if err != nil {\n			return err\n		}\n		if err := s.apply(m); err != nil {\n			return err\n		}\n",
+		old:  "	for {\n		m, err := s.receive()\n		if err != nil {\n			return explainPermission(err)\n		}\n		if err := s.apply(m); err != nil {\n			return err\n		}\n",
 		new: "	queue := make(chan any, 1000)\n	defer close(queue)\n	go func() {\n		for m := range queue {\n			_ = s.apply(m)\n		}\n	}()\n" +
 			"	for {\n		m, err := s.receive()\n		if err != nil {\n			return err\n		}\n		if x, ok := m.(*redis.Message); ok {\n" +
 			"			if q, err := Parse(x.Payload); err == nil && q.Op == Ask {\n				b.acknowledge(q)\n				continue\n			}\n		}\n		queue <- m\n",

@@ -105,7 +105,7 @@ var clusters = []mutant{
 		file: "tiered/layout.go",
 		old:  "		err = c.layoutError(err)\n",
 		new:  "",
-		pkg:  "./tests/integration", run: "TestPermissionsOnACluster/no_keys",
+		pkg:  "./tests/integration", run: "TestPermissions/cluster/no_keys",
 	},
 	{
 		name: "cluster: Ready does not tell why",
@@ -176,6 +176,20 @@ var clusters = []mutant{
 		old:  "	if p.home.Load() != n {\n		return 0, errMoved\n	}\n",
 		new:  "",
 		pkg:  "./tiered", run: "TestC2ASetThatHasChosen", long: true,
+	},
+	{
+		name: "cluster: the journal is taken before changes go to the new node",
+		file: "tiered/listener.go",
+		old:  "		l.p.home.Store(n) // before anything is repeated there: see part.start\n",
+		new:  "		defer l.p.home.Store(n)\n",
+		pkg:  "./tiered", run: "TestChangesGoToTheNode",
+	},
+	{
+		name: "permissions: a heartbeat's refusal is not explained",
+		file: "pubsub/beat.go",
+		old:  "= explainPermission(err), reply.now",
+		new:  "= err, reply.now",
+		pkg:  "./tests/integration", run: "TestPermissions/single/no_keys",
 	},
 	{
 		name: "cluster: who asks for a heartbeat of a dead node has it dialled",
