@@ -29,7 +29,7 @@ func TestOnAClusterAFailover(t *testing.T) {
 		r.proves("proofs from the heir", moved, with, other)
 		require.NoError(t, r.servers.AwaitWhole())
 	}
-	stop()
+	stop(p, beside, elsewhere)
 	r.proves("a proof of all of it", moved, with, other)
 
 	require.Positive(t, moved.judge(talk))
@@ -57,7 +57,7 @@ func TestOnAClusterAMasterDies(t *testing.T) {
 			require.NoError(t, down(old))
 			r.eventually("the end", func() bool { return lost.count("end") == 1 })
 			r.proves("a proof from the heir", lost, other)
-			stop()
+			stop(elsewhere)
 			r.proves("a proof of all of it", lost, other)
 
 			lost.judge(talk)
@@ -143,7 +143,7 @@ func TestOnAClusterAFailoverOfWhichNothingIsHeard(t *testing.T) {
 	require.True(t, swallowed.Load())
 	require.ErrorContains(t, e.of("end")[0].err, "MOVED ")
 	r.proves("a proof from the heir", e, other)
-	stop()
+	stop(elsewhere)
 	r.proves("a proof of all of it", e, other)
 	e.judge(talk)
 	require.Positive(t, other.judge(talk))

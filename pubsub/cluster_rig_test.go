@@ -265,8 +265,8 @@ func (r *clusterRig) still(p int) {
 	r.eventually("no heartbeat", func() bool { return len(s.kick) == 0 && len(s.beating) == 1 })
 }
 
-// talk publishes into partitions, one message after the other, as an invalidation does, until the returned function is called.
-// What Redis has confirmed is to be heard.
+// talk publishes into partitions, one message after the other, as an invalidation does, until the returned function is called,
+// which waits for one more in each of some: so a later proof is about it. What Redis has confirmed is to be heard.
 type talk struct {
 	mu   sync.Mutex
 	said map[int][]saying // by partition
@@ -285,7 +285,7 @@ type saying struct {
 
 const sayScript = `redis.call('DEL', KEYS[1]) return redis.call('SPUBLISH', ARGV[1], ARGV[2])`
 
-func (r *clusterRig) talk(parts ...int) (t *talk, stop func()) {
+func (r *clusterRig) talk(parts ...int) (t *talk, stop func(after ...int)) {
 	t = &talk{said: make(map[int][]saying)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -297,9 +297,15 @@ func (r *clusterRig) talk(parts ...int) (t *talk, stop func()) {
 			}
 		})
 	}
-	stop = sync.OnceFunc(func() { cancel(); done.Wait() })
-	r.Cleanup(stop)
-	return t, stop
+	quiet := sync.OnceFunc(func() { cancel(); done.Wait() })
+	r.Cleanup(quiet)
+	return t, func(after ...int) {
+		for _, p := range after {
+			on := len(t.of(p)) + 2 // the next one may have begun already
+			r.eventually("something is said", func() bool { return len(t.of(p)) >= on })
+		}
+		quiet()
+	}
 }
 
 // say publishes one message into a partition.

@@ -31,7 +31,7 @@ func TestOnAClusterASlotIsMigratedUnderLoad(t *testing.T) {
 		r.eventually("a new session", func() bool { return moving.count("begin") == 2*i+3 })
 		r.proves("a proof from the old one", moving, other)
 	}
-	stop()
+	stop(p, beside, elsewhere)
 	r.proves("a proof of all of it", moving, staying, other)
 
 	require.Positive(t, moving.judge(talk))
@@ -66,7 +66,7 @@ func TestOnAClusterThereIsNoProofWhileASlotIsMigrated(t *testing.T) {
 	r.eventually("something is said on the other node", func() bool { return len(talk.of(p)) > 0 })
 	require.NoError(t, m.Abort())
 	r.proves("a proof again", moving, staying)
-	stop()
+	stop(beside)
 	r.proves("a proof of all of it", moving, staying)
 	require.Positive(t, staying.judge(talk))
 	moving.judge(talk) // what was said on the other node, nobody has heard
@@ -146,7 +146,7 @@ func TestOnAClusterThatIsNeverStill(t *testing.T) {
 		}
 	}
 	require.NoError(t, r.servers.AwaitWhole())
-	stop()
+	stop(all...)
 	r.proves("a proof of all of it", ears...)
 	judged, ended := 0, 0
 	for _, e := range ears {

@@ -30,7 +30,7 @@ func TestOnAClusterMembersOfEveryPartitionHearAndHaveProof(t *testing.T) {
 	talk, stop := r.talk(0, 5, 15)
 	r.proves("a proof in each partition", ears...)
 	eventually(t, "messages", func() bool { return ears[0].count("message") > 100 && ears[5].count("message") > 100 })
-	stop()
+	stop(0, 5, 15)
 	r.proves("a proof of all of it", ears...)
 
 	for _, p := range []int{0, 5, 15} {
@@ -185,7 +185,7 @@ func TestOnAClusterASubscriptionThatIsKilled(t *testing.T) {
 		r.eventually("the end", func() bool { return killed.count("end") == i+1 && with.count("end") == i+1 })
 		r.proves("a proof", killed, with, other)
 	}
-	stop()
+	stop(p, beside, elsewhere)
 	r.proves("a proof of all of it", killed, with, other)
 	require.Positive(t, killed.judge(talk))
 	require.Positive(t, other.judge(talk))
@@ -210,7 +210,7 @@ func TestOnAClusterASubscriptionThatGoesSilent(t *testing.T) {
 	r.eventually("the end", func() bool { return silent.count("end") == 1 })
 	require.ErrorIs(t, silent.of("end")[0].err, errSilence)
 	r.proves("a proof", silent, other)
-	stop()
+	stop(p, elsewhere)
 	r.proves("a proof of all of it", silent, other)
 	require.Positive(t, silent.judge(talk))
 	require.Positive(t, other.judge(talk))
