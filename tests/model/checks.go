@@ -31,6 +31,7 @@ var caught = []check{
 	{without: SecondEviction, config: "flights"},
 	{without: LateSetRefused, config: "two writes"},
 	{without: RetryAfterSet, config: "two writes"},
+	{without: EarlierSet, config: "own writes"},
 	{without: Retry, config: "strays"},
 	{without: PendingBypass, config: "strays"},
 	{without: GateBound, config: "bound, all"},

@@ -8,6 +8,8 @@ var (
 	oneSet        = []Write{{0, Set}}
 	oneAll        = []Write{{0, InvalidateAll}}
 	setThenOther  = []Write{{0, Set}, {1, Invalidate}}
+	setThenOwn    = []Write{{0, Set}, {0, Invalidate}}
+	setThenSet    = []Write{{0, Set}, {0, Set}}
 )
 
 // Quick returns the configurations that every run of the tests explores.
@@ -19,6 +21,8 @@ func Quick() []Config {
 		{Name: "strays", Instances: 1, Readers: "A", Flights: 1, MaxStaleness: 1, Writes: oneInvalidate, Starts: 3, Evictions: 1, Leases: 1, Trips: 2},
 		{Name: "set", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: oneSet, Warm: true, Ticks: 2, Starts: 1, Trips: 1},
 		{Name: "two writes", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 1, Writes: setThenOther, Ticks: 2, Starts: 1, Trips: 1},
+		{Name: "own writes", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 1, Writes: setThenOwn, Ticks: 2, Starts: 1, Trips: 1},
+		{Name: "own Sets", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 1, Writes: setThenSet, Ticks: 2, Starts: 1, Trips: 1},
 		{Name: "all", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: oneAll, Warm: true, Starts: 2, Trips: 1},
 		// C3: A writes, B reads.
 		{Name: "bound", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 2, Writes: oneInvalidate, Warm: true, Ticks: 3, Starts: 2, Deaths: 1, SlowBeats: 1},
@@ -41,6 +45,7 @@ func Full() []Config {
 		{Name: "set, larger", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: oneSet, Warm: true, Ticks: 2, Starts: 2, Trips: 1},
 		{Name: "two invalidations", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: []Write{{0, Invalidate}, {1, Invalidate}}, Starts: 3, Leases: 1},
 		{Name: "two writes, larger", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: setThenOther, Ticks: 2, Starts: 2, Trips: 1},
+		{Name: "own writes, larger", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: setThenOwn, Ticks: 2, Starts: 1, Trips: 1},
 		{Name: "bound, larger", Instances: 2, Readers: "B", Flights: 2, MaxStaleness: 2, Writes: oneInvalidate, Warm: true, Ticks: 5, Starts: 2, Deaths: 1, SlowBeats: 1},
 		{Name: "bound, all, larger", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 2, Writes: oneAll, Warm: true, Ticks: 4, Starts: 2, Deaths: 1, SlowBeats: 1, SlowLooks: true},
 		{Name: "bound, epoch evicted", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 1, Writes: oneAll, Warm: true, Ticks: 3, Starts: 2, Deaths: 1, Evictions: 1, EpochEvictions: true},

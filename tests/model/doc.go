@@ -18,6 +18,7 @@
 //	Finish                            tiered: Cache.putLocal, flights.finish; local: Store.Put
 //	HitFind to HitLast                local: Store.lookup, reading by reading
 //	Begin, Execute, Return            tiered: Cache.set, Cache.invalidate, Cache.InvalidateAll; their scripts
+//	Return, if late                   tiered: Cache.late
 //	Repeat, Confirm                   tiered: Cache.retry, pending.confirm
 //	Beat, BeatReply                   pubsub: Bus.beat, beat.lua; tiered: gate.report; what follows a change of lineage
 //	Deliver, Connect, Notice          pubsub: subscription.apply, Bus.endAll; tiered: listener
@@ -46,8 +47,9 @@
 //
 //   - A failover has lost a write, and its writer has died or has not got a heartbeat and the repetition through within
 //     MaxStaleness of the failover ("lost write excused"). As soon as it does, the write counts anew.
-//   - Redis ran a Set after a later write had begun, because its caller had given up on it: until its repetition is
-//     confirmed, Redis' order holds, as in any register ("Set outrun by a later write").
+//   - Redis ran a Set after a later write of another instance had begun, because its caller had given up on it: until its
+//     repetition is confirmed, Redis' order holds, as in any register ("Set outrun by a later write"). A later write of the same
+//     instance is pending as long as that can happen ("write pending for an earlier Set"), and has no exception.
 //
 // # What is left out
 //

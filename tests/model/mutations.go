@@ -34,6 +34,7 @@ const (
 	SecondEviction                         // a write evicts only before its script
 	LateSetRefused                         // a Set that was delayed stores
 	RetryAfterSet                          // a Set that failed is repaired at once
+	EarlierSet                             // a write is confirmed though an earlier Set of its writer may still arrive
 	Retry                                  // an invalidation that failed is not repeated
 	PendingBypass                          // L2 is believed about a pending key
 	GateBound                              // L2 is believed however old the last heartbeat is
@@ -63,7 +64,7 @@ var mutationNames = [...]string{
 	"StripeCompare", "EarlyTicket", "AgeFromTicket", "AgeRule", "FlushOnBegin", "FlushOnEnd", "ForeignMessages", "OwnMessages",
 	"ProofAtSending", "WriteAsProof", "HitOrder", "ClockAfterProof", "TokenInFill", "OwnTokenInFill", "TokenInRefresh",
 	"EpochInFill", "OwnerInRenewal", "LeaseDeletion", "OneScript", "JoinVersion", "JoinAge", "JoinSession", "JoinDoubted", "FirstEviction",
-	"SecondEviction", "LateSetRefused", "RetryAfterSet", "Retry", "PendingBypass", "GateBound", "GateFailure", "GateShut",
+	"SecondEviction", "LateSetRefused", "RetryAfterSet", "EarlierSet", "Retry", "PendingBypass", "GateBound", "GateFailure", "GateShut",
 	"GateDoubt", "TicketOfGate", "TicketAtLook", "CheckedControl", "CheckedDial", "ReadInLineage", "Reset", "Journal", "JournalUntilSent", "JournalUnderway", "NewcomerJournal", "Renewal",
 	"OffsetTest", "SecondOpinion", "Grace", "BeatAfterGrace", "NewcomerGrace",
 }

@@ -170,6 +170,7 @@ type write struct {
 	// outrun says that a Set's value was stored after a later write had begun: Redis ordered them (see doc.go). Once the Set is
 	// settled, it counts the ticks from outrunNow on.
 	outrun uint8
+	late   uint8 // when it began, an earlier Set of its writer could still arrive
 }
 
 const outrunNow = 1

@@ -40,6 +40,9 @@ func (m *Model) begin(s *state, w int) bool {
 	if m.Writes[w].Kind != Set {
 		s.write[w].epoch = 0
 	}
+	if in.hold != 0 && !m.Without.has(EarlierSet) {
+		s.write[w].late = 1
+	}
 	in.journal = sinceBeat
 	if m.Without.has(OneScript) {
 		m.publish(s, m.messageOf(w), int(m.Writes[w].By))
@@ -112,11 +115,17 @@ func (m *Model) runWrite(s *state, k Kind, w int, of epoch, age uint8) {
 	}
 }
 
-// returns is the second eviction and the return of nil.
+// returns is the second eviction and the return of nil, or of ErrPending where an earlier Set may still arrive: what that leaves
+// behind, its repetition invalidates.
 func (m *Model) returns(s *state, w int) bool {
 	i := int(m.Writes[w].By)
 	m.evictAgain(s, i, m.Writes[w].Kind == InvalidateAll)
 	s.inst[i].journal = sinceBeat
+	if x := &s.write[w]; x.late != 0 {
+		*x = write{phase: unsettled, outrun: x.outrun}
+		m.count(Late)
+		return true
+	}
 	m.acknowledge(s, w)
 	return true
 }
