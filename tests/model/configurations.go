@@ -10,6 +10,7 @@ var (
 	setThenOther  = []Write{{0, Set}, {1, Invalidate}}
 	setThenOwn    = []Write{{0, Set}, {0, Invalidate}}
 	setThenSet    = []Write{{0, Set}, {0, Set}}
+	setThenAll    = []Write{{0, Set}, {0, InvalidateAll}}
 )
 
 // Quick returns the configurations that every run of the tests explores.
@@ -23,6 +24,7 @@ func Quick() []Config {
 		{Name: "two writes", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 1, Writes: setThenOther, Ticks: 2, Starts: 1, Trips: 1},
 		{Name: "own writes", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 1, Writes: setThenOwn, Ticks: 2, Starts: 1, Trips: 1},
 		{Name: "own Sets", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 1, Writes: setThenSet, Ticks: 2, Starts: 1, Trips: 1},
+		{Name: "own writes, all", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 1, Writes: setThenAll, Ticks: 2, Starts: 1, Trips: 1},
 		{Name: "all", Instances: 2, Readers: "AB", Flights: 1, MaxStaleness: 1, Writes: oneAll, Warm: true, Starts: 2, Trips: 1},
 		// C3: A writes, B reads.
 		{Name: "bound", Instances: 2, Readers: "B", Flights: 1, MaxStaleness: 2, Writes: oneInvalidate, Warm: true, Ticks: 3, Starts: 2, Deaths: 1, SlowBeats: 1},

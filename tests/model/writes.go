@@ -40,8 +40,8 @@ func (m *Model) begin(s *state, w int) bool {
 	if m.Writes[w].Kind != Set {
 		s.write[w].epoch = 0
 	}
-	if in.hold != 0 && !m.Without.has(EarlierSet) {
-		s.write[w].late = 1
+	if in.hold != 0 && m.Writes[w].Kind != InvalidateAll && !m.Without.has(EarlierSet) {
+		s.write[w].late = 1 // a new epoch refuses that Set
 	}
 	in.journal = sinceBeat
 	if m.Without.has(OneScript) {
