@@ -201,7 +201,9 @@ func (c *Cache[V]) judgeLayout(there string) error {
 // emptied at every try while a node is away.
 func (c *Cache[V]) voidAll(ctx context.Context) error {
 	if c.toVoid == nil {
-		c.toVoid = numbers(whole(c.parts))
+		for _, p := range c.parts {
+			c.toVoid = append(c.toVoid, p.number)
+		}
 	}
 	store := remote.New(c.bus.router, c.storedAs())
 	message := pubsub.Message{Op: pubsub.All, Sender: pubsub.Sender{ID: c.bus.id()}.String()}.Encode()

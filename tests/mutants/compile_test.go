@@ -50,7 +50,7 @@ func (s sources) of(t *testing.T, root string, m mutant) (files []*ast.File) {
 		left = unused(t, dir, m.run)
 	}
 	for _, path := range paths {
-		if isTest := strings.HasSuffix(path, "_test.go"); isTest && (!own || slices.Contains(left, path)) {
+		if strings.HasSuffix(path, "_test.go") && (!own || slices.Contains(left, path)) {
 			continue
 		}
 		fits, err := build.Default.MatchFile(dir, filepath.Base(path))
