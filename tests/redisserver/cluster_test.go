@@ -142,6 +142,31 @@ func TestCluster_Migrate(t *testing.T) {
 	require.Same(t, from, masterOf(t, c, slot))
 }
 
+// A node that has not heard yet that another has come to a slot is handed none of that one's: it would lose it again.
+func TestCluster_Migrate_waitsForAgreement(t *testing.T) {
+	t.Parallel()
+	c := redisserver.RunCluster(t, redisserver.ClusterOptions{Replicas: -1, Links: true})
+	nodes := c.Nodes()
+	const first = 0 // of nodes[0]
+
+	c.Partition(nodes[2])
+	require.NoError(t, c.Migrate(slot, nodes[0]))
+	migrated := make(chan error, 1)
+	go func() { migrated <- c.Migrate(first, nodes[2]) }()
+	select {
+	case err := <-migrated:
+		t.Errorf("the slot was handed to a node that does not know of the last migration: %v", err)
+		migrated <- err
+	case <-time.After(300 * time.Millisecond): // well below what has a node taken for lost
+	}
+	c.Heal()
+
+	require.NoError(t, <-migrated)
+	require.NoError(t, c.AwaitWhole())
+	require.Same(t, nodes[2], masterOf(t, c, first))
+	require.Same(t, nodes[0], masterOf(t, c, slot))
+}
+
 // What clients are told half-way.
 func TestMigration(t *testing.T) {
 	t.Parallel()

@@ -155,8 +155,11 @@ func (c *Cluster) AwaitAgreement(nodes ...*Node) error {
 	return c.await(func() error { return c.whole(nodes) })
 }
 
+// awaitViews waits until the nodes that answer agree.
+func (c *Cluster) awaitViews() error { return c.await(func() error { return agree(c.views()) }) }
+
 func (c *Cluster) whole(nodes []*Node) error {
-	var agreed string
+	var all []view
 	for _, n := range nodes {
 		v, err := n.view()
 		if err != nil {
@@ -171,23 +174,27 @@ func (c *Cluster) whole(nodes []*Node) error {
 				return fmt.Errorf("redisserver: node %s sees %s as %v", n.Addr(), l.id, l.flags)
 			}
 		}
-		owners := v.owners()
-		if agreed == "" {
-			agreed = owners
-		}
-		if owners != agreed {
-			return fmt.Errorf("redisserver: nodes disagree:\n%s\n%s", agreed, owners)
+		all = append(all, v)
+	}
+	return agree(all)
+}
+
+// agree returns an error if two views differ in who has which slots, since when, or in who replicates whom.
+func agree(views []view) error {
+	for _, v := range views {
+		if first, owners := views[0].owners(), v.owners(); owners != first {
+			return fmt.Errorf("redisserver: nodes disagree:\n%s\n%s", first, owners)
 		}
 	}
 	return nil
 }
 
-// owners returns who has which slots, in an order that is the same for all nodes, and who replicates whom.
+// owners returns who has which slots, by which epoch, in an order that is the same for all nodes, and who replicates whom.
 func (v view) owners() string {
 	var out []string
 	for _, l := range v.lines {
 		if !l.has("fail") {
-			out = append(out, fmt.Sprintf("%s of %s: %v", l.id, l.master, l.slots))
+			out = append(out, fmt.Sprintf("%s of %s, epoch %d: %v", l.id, l.master, l.epoch, l.slots))
 		}
 	}
 	slices.Sort(out)
