@@ -56,6 +56,9 @@ func requireSeeing(t *testing.T, control outcome) {
 	if raceDetector { // it is too slow for much to happen; TestTheControlIsSeenWithoutFaults waits for it
 		return
 	}
+	if t.Failed() { // the control may not have come to its end
+		return
+	}
 	require.Positive(t, control.C2+control.C3, "the harness is blind: the control has kept the contract")
 }
 

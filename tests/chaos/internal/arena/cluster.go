@@ -141,10 +141,20 @@ func (c *Cluster) With(n *redisserver.Node, f func(context.Context, *redis.Clien
 func (c *Cluster) Alone(nodes ...*redisserver.Node) error { return c.minReplicas("0", nodes...) }
 
 func (c *Cluster) minReplicas(n string, nodes ...*redisserver.Node) error {
+	return c.configure("min-replicas-to-write", n, nodes...)
+}
+
+// Elections says whether replicas take the place of a master that they do not hear of, as they do at first.
+func (c *Cluster) Elections(yes bool) error {
+	no := map[bool]string{true: "no", false: "yes"}[yes]
+	return c.configure("cluster-replica-no-failover", no, c.Nodes()...)
+}
+
+func (c *Cluster) configure(name, value string, nodes ...*redisserver.Node) error {
 	var errs []error
 	for _, node := range nodes {
 		errs = append(errs, c.With(node, func(ctx context.Context, rdb *redis.Client) error {
-			return rdb.ConfigSet(ctx, "min-replicas-to-write", n).Err()
+			return rdb.ConfigSet(ctx, name, value).Err()
 		}))
 	}
 	return errors.Join(errs...)

@@ -115,8 +115,13 @@ func lost(old bool) start {
 	}
 }
 
-// migrate moves slots to another master and back, one after the other.
+// migrate moves slots to another master and back, one after the other. No master is replaced meanwhile because the machine is slow:
+// an heir who has not heard of the slot that is handed over claims it for nobody, and no node would ever have it again.
 func migrate(ctx context.Context, a *arena.Arena, rng *rand.Rand) (func() error, error) {
+	settled := func() error { return errors.Join(a.Cluster.Elections(true), a.Cluster.Whole()) }
+	if err := a.Cluster.Elections(false); err != nil {
+		return settled, err
+	}
 	stop := background(ctx, func(ctx context.Context) error {
 		for ctx.Err() == nil {
 			if err := thereAndBack(a, rng); err != nil {
@@ -125,35 +130,44 @@ func migrate(ctx context.Context, a *arena.Arena, rng *rand.Rand) (func() error,
 		}
 		return nil
 	})
-	return func() error { return errors.Join(stop(), a.Cluster.Whole()) }, nil
+	return func() error { return errors.Join(stop(), settled()) }, nil
 }
 
+// thereAndBack has patience: a node may not answer for a moment, or miss its replica, if the machine is slow.
 func thereAndBack(a *arena.Arena, rng *rand.Rand) error {
-	masters := a.Cluster.Masters()
-	if len(masters) < 2 {
-		return errors.New("fault: there is no second master to migrate slots to")
-	}
-	rng.Shuffle(len(masters), func(i, j int) { masters[i], masters[j] = masters[j], masters[i] })
-	from, to := masters[0], masters[1]
-	var slot int64
-	if err := a.Cluster.With(from, func(ctx context.Context, rdb *redis.Client) error {
-		key, err := rdb.RandomKey(ctx).Result()
-		if err != nil {
-			return err
-		}
-		slot, err = rdb.ClusterKeySlot(ctx, key).Result()
-		return err
-	}); err != nil {
+	never := func(error) bool { return false }
+	var slot int
+	var from, to *redisserver.Node
+	if err := repeat(func() (err error) { slot, from, to, err = aSlot(a, rng); return err }, never); err != nil {
 		return err
 	}
 	a.Notef("slot %d from %s to %s and back", slot, from.Addr(), to.Addr())
 	for _, n := range []*redisserver.Node{to, from} {
-		// A node may miss its replica for a moment, or even be replaced, if the machine is slow: whose the slot is then is asked anew.
-		if err := repeat(func() error { return move(a, int(slot), n, rng) }, func(error) bool { return false }); err != nil {
+		if err := repeat(func() error { return move(a, slot, n, rng) }, never); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// aSlot returns that of a key which a master has, or any if it has none, that master, and another one.
+func aSlot(a *arena.Arena, rng *rand.Rand) (slot int, from, to *redisserver.Node, err error) {
+	masters := a.Cluster.Masters()
+	if len(masters) < 2 {
+		return 0, nil, nil, errors.New("fault: there is no second master to migrate slots to")
+	}
+	rng.Shuffle(len(masters), func(i, j int) { masters[i], masters[j] = masters[j], masters[i] })
+	from, to = masters[0], masters[1]
+	err = a.Cluster.With(from, func(ctx context.Context, rdb *redis.Client) error {
+		key, err := rdb.RandomKey(ctx).Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		n, err := rdb.ClusterKeySlot(ctx, key).Result()
+		slot = int(n)
+		return err
+	})
+	return slot, from, to, err
 }
 
 // move takes its time over each step, so that there is load in all of them.

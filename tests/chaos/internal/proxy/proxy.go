@@ -11,9 +11,11 @@ import (
 
 const (
 	// Ports are taken from below the range of outgoing connections, and apart from those of tests/redisserver, so that one
-	// that is refused for a while is free when it is listened to again.
+	// that is refused for a while is free when it is listened to again. The guard, a listener on another port, keeps other
+	// proxies from it, in this process and in others.
 	firstPort    = 26000
-	ports        = 4000
+	ports        = 2000
+	guardOffset  = ports
 	portAttempts = 200
 
 	dialTimeout   = 2 * time.Second
@@ -27,6 +29,7 @@ var ErrClosed = errors.New("proxy: closed")
 type Proxy struct {
 	addr   string
 	target string
+	guard  net.Listener
 
 	mu       sync.Mutex // protects what follows
 	listener net.Listener
@@ -39,16 +42,31 @@ type Proxy struct {
 
 // New starts a proxy to target. Whoever started it must close it.
 func New(target string) (*Proxy, error) {
-	p := &Proxy{target: target, conns: map[*link]struct{}{}, changed: make(chan struct{})}
+	var p *Proxy
 	var err error
 	for range portAttempts {
-		p.addr = fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(ports))
-		if err = p.listen(); err == nil {
+		if p, err = at(firstPort+rand.IntN(ports), target); err == nil {
 			return p, nil
 		}
 	}
 	return nil, err
 }
+
+// at starts a proxy on this port, unless it is another's.
+func at(port int, target string) (*Proxy, error) {
+	guard, err := net.Listen("tcp", loopback(port+guardOffset))
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	p := &Proxy{addr: loopback(port), target: target, guard: guard, conns: map[*link]struct{}{}, changed: make(chan struct{})}
+	if err := p.listen(); err != nil {
+		_ = guard.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // Addr is where the proxy listens, also while it refuses.
 func (p *Proxy) Addr() string { return p.addr }
@@ -117,6 +135,7 @@ func (p *Proxy) Close() {
 	p.mu.Unlock()
 	p.Refuse()
 	p.done.Wait()
+	_ = p.guard.Close()
 }
 
 // listen does nothing if the proxy listens already.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -256,6 +257,20 @@ func TestRefuseAndListenAgain(t *testing.T) {
 	again := dial(t, p)
 	again.send("b")
 	again.gets("b")
+}
+
+func TestThePortOfOneThatRefusesIsNoOthers(t *testing.T) {
+	p := start(t)
+	port := int(netip.MustParseAddrPort(p.Addr()).Port())
+	p.Refuse()
+
+	_, err := proxy.At(port, p.Addr())
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	require.NoError(t, p.Pass())
+	p.Close()
+	other, err := proxy.At(port, p.Addr())
+	require.NoError(t, err)
+	other.Close()
 }
 
 func TestAServerThatIsDownEndsTheConnection(t *testing.T) {

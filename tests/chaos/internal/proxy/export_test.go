@@ -1,0 +1,4 @@
+package proxy
+
+// At is at.
+var At = at
