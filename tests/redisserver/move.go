@@ -13,9 +13,10 @@ import (
 
 // Failover makes replica the master in its master's place while that lives, and returns when it is: they agree on where one
 // ends and the other begins, so no write is lost. Other nodes may hear of it a moment later; see AwaitWhole. It first waits
-// until the nodes that answer agree: a replica that has not heard of a slot which its master has come to claims it for nobody.
+// until the replica and the other nodes that answer agree: one that has not heard of a slot which its master has come to
+// claims it for nobody.
 func (c *Cluster) Failover(replica *Node) error {
-	if err := c.awaitViews(); err != nil {
+	if err := c.awaitViews(replica); err != nil {
 		return err
 	}
 	return c.promote(replica)
@@ -80,8 +81,8 @@ func (c *Cluster) Migrate(slot int, to *Node) error {
 
 // BeginMigration opens the slot on both sides and moves nothing. It returns nil if it is to's already.
 //
-// It first waits until the nodes that answer agree on who has what, and since which epoch. A node that is handed a slot takes it
-// with an epoch above all that it knows of, and the greater one wins where two claim a slot. So, without waiting:
+// It first waits until to and the other nodes that answer agree on who has what, and since which epoch. A node that is handed
+// a slot takes it with an epoch above all that it knows of, and the greater one wins where two claim a slot. So, without waiting:
 //
 //  1. another migration to A gives A the greatest epoch, of which B has not heard;
 //  2. a slot of A is handed to B, with an epoch that is not above A's;
@@ -90,7 +91,7 @@ func (c *Cluster) Migrate(slot int, to *Node) error {
 //
 // Now each takes the slot for the other's, and no node ever serves it again.
 func (c *Cluster) BeginMigration(slot int, to *Node) (*Migration, error) {
-	if err := c.awaitViews(); err != nil {
+	if err := c.awaitViews(to); err != nil {
 		return nil, err
 	}
 	from, err := c.Master(slot)

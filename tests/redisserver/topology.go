@@ -155,8 +155,16 @@ func (c *Cluster) AwaitAgreement(nodes ...*Node) error {
 	return c.await(func() error { return c.whole(nodes) })
 }
 
-// awaitViews waits until the nodes that answer agree.
-func (c *Cluster) awaitViews() error { return c.await(func() error { return agree(c.views()) }) }
+// awaitViews waits until n and all others that answer agree.
+func (c *Cluster) awaitViews(n *Node) error {
+	return c.await(func() error {
+		views := c.views()
+		if !slices.ContainsFunc(views, func(v view) bool { return v.of == n }) {
+			return fmt.Errorf("redisserver: node %s does not answer", n.Addr())
+		}
+		return agree(views)
+	})
+}
 
 func (c *Cluster) whole(nodes []*Node) error {
 	var all []view
