@@ -18,12 +18,12 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/tandemcache/tandem/internal/redisclient"
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(closing{m}) }
+func TestMain(m *testing.M) { leak.Main(closing{m}) }
 
 // closing closes what tests share before anybody looks for what is left.
 type closing struct{ *testing.M }

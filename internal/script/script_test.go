@@ -18,13 +18,13 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/tandemcache/tandem/internal/script"
+	"github.com/tandemcache/tandem/tests/leak"
 	"github.com/tandemcache/tandem/tests/redisserver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // count is a script that leaves a trace of each execution.
 const count = `return redis.call('INCR', KEYS[1])`

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"github.com/tandemcache/tandem/tests/chaos/internal/worker"
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
 var (
@@ -28,7 +28,7 @@ var (
 func TestMain(m *testing.M) {
 	redis.SetLogger(silent{}) // it says of each failed dial what the faults are about
 	worker.Main()             // does not return in a process that is an instance
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 type silent struct{}

@@ -16,8 +16,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/tandemcache/tandem/tests/leak"
 	"github.com/tandemcache/tandem/tests/redisserver"
 	"github.com/tandemcache/tandem/tiered"
 )
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	redis.SetLogger(&clientLog)
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 type cache = tiered.Cache[value]

@@ -12,13 +12,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/tandemcache/tandem/tests/leak"
 	"github.com/tandemcache/tandem/tests/redisserver"
 	"github.com/tandemcache/tandem/tiered"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(runner{m}) }
+func TestMain(m *testing.M) { leak.Main(runner{m}) }
 
 // runner stops what tests share before goroutines are counted.
 type runner struct{ m *testing.M }

@@ -11,8 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/tandemcache/tandem/tests/leak"
 	"github.com/tandemcache/tandem/tests/redisserver"
 )
 
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		hold()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // hold starts a server, prints its address, and waits for the end of the standard input.

@@ -12,8 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/tandemcache/tandem/tests/leak"
 	"github.com/tandemcache/tandem/tests/scale/internal/fleet"
 )
 
@@ -43,7 +43,7 @@ var (
 func TestMain(m *testing.M) {
 	redis.SetLogger(silent{}) // it speaks of connections that end with a test
 	fleet.Main()              // does not return in a process of instances
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 type silent struct{}

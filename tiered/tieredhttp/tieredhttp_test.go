@@ -13,14 +13,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/tandemcache/tandem/tests/leak"
 	"github.com/tandemcache/tandem/tiered"
 	"github.com/tandemcache/tandem/tiered/tieredhttp"
 	"github.com/tandemcache/tandem/tiered/tieredtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 type fixed struct {
 	name   string

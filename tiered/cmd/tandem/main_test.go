@@ -12,7 +12,8 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
 // patience is for what takes a moment, and much longer on a busy machine.
@@ -20,7 +21,7 @@ const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(silent{})
-	goleak.VerifyTestMain(runner{m})
+	leak.Main(runner{m})
 }
 
 // runner stops what tests share before goroutines are counted.

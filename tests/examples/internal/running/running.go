@@ -18,7 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
 // programEnv makes a test binary the program that it tests.
@@ -30,7 +31,7 @@ const Deadline = 30 * time.Second
 // Main is for TestMain. In a process that Start has started it runs the program instead of the tests.
 func Main(m *testing.M, program func()) {
 	if os.Getenv(programEnv) == "" {
-		goleak.VerifyTestMain(m)
+		leak.Main(m)
 		return
 	}
 	go func() { // ends with the test, however that ends
