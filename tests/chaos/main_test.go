@@ -20,7 +20,7 @@ var (
 	seed      = flag.Uint64("seed", 0, "what all chance comes from; 0 is a random one, which is printed")
 	only      = flag.String("faults", "", "the faults to choose from, by name, separated by commas; empty is all of them")
 	runs      = flag.Int("runs", 0, "run every fault alone, this many times, for both designs, in place of random ones")
-	table     = flag.Bool("table", false, "print the table of README.md; implies -runs 1 if there is no -runs")
+	table     = flag.Bool("table", false, "with -v, print the table of README.md; implies -runs 1 if there is no -runs")
 	single    = flag.Bool("single", false, "random faults on one server only, not again with Sentinels")
 	staleness = flag.Duration("staleness", 2*time.Second, "MaxStaleness, which C3 is judged by")
 )
