@@ -209,6 +209,15 @@ func (f *fixture) acquire(s *Store, token Token) Lease {
 	return l
 }
 
+// refresh takes a lease although there may be a value.
+func (f *fixture) refresh(s *Store, token Token) Lease {
+	f.Helper()
+	l, err := s.Acquire(f.ctx(), key, token, Unwanted, ttl, "inbox")
+	require.NoError(f, err)
+	require.Equal(f, Acquired, l.Outcome)
+	return l
+}
+
 // wait asks for the lease while somebody else holds it.
 func (f *fixture) wait(s *Store, inbox string) {
 	f.Helper()

@@ -18,9 +18,7 @@ var invalidateSpecs = []spec{
 		f.put(f.b, "other", time.Hour)
 		ta, tb := NewToken(), NewToken()
 		for s, token := range map[*Store]Token{f.a: ta, f.b: tb} {
-			l, err := s.Acquire(f.ctx(), key, token, Unwanted, ttl, "inbox")
-			require.NoError(f, err)
-			require.Equal(f, Acquired, l.Outcome)
+			f.refresh(s, token)
 		}
 		ears := f.listen(f.channel())
 		require.NoError(f, f.a.Invalidate(f.ctx(), []string{key}, []byte(everyByte())))

@@ -358,8 +358,7 @@ func TestAReplicaRefusesEveryChange(t *testing.T) {
 	f := newFixture(t, newClient(t, srv.Addr()))
 	f.put(f.a, "value", time.Hour)
 	token := NewToken()
-	l, err := f.a.Acquire(f.ctx(), key, token, Unwanted, ttl, "inbox")
-	require.NoError(t, err)
+	l := f.refresh(f.a, token)
 	ears := f.listen(f.channel(), "inbox")
 	before := f.fields()
 	require.NoError(t, f.rdb.Do(f.ctx(), "REPLICAOF", "127.0.0.1", "1").Err())
@@ -369,7 +368,7 @@ func TestAReplicaRefusesEveryChange(t *testing.T) {
 		require.Error(t, err)
 		require.True(t, strings.HasPrefix(err.Error(), "READONLY"), err)
 	}
-	_, err = f.a.Acquire(f.ctx(), key, NewToken(), Unwanted, ttl, "inbox")
+	_, err := f.a.Acquire(f.ctx(), key, NewToken(), Unwanted, ttl, "inbox")
 	readonly(err)
 	_, err = f.a.Renew(f.ctx(), key, token, ttl)
 	readonly(err)

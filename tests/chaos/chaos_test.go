@@ -53,10 +53,10 @@ func randomFor() time.Duration {
 // requireSeeing fails if the control seems to keep the contract: then the harness would not see who breaks it.
 func requireSeeing(t *testing.T, control outcome) {
 	t.Helper()
-	if raceDetector { // it is too slow for much to happen; TestTheControlIsSeenWithoutFaults waits for it
+	switch {
+	case raceDetector: // it is too slow for much to happen; TestTheControlIsSeenWithoutFaults waits for it
 		return
-	}
-	if t.Failed() { // the control may not have come to its end
+	case t.Failed(): // the control may not have come to its end
 		return
 	}
 	require.Positive(t, control.C2+control.C3, "the harness is blind: the control has kept the contract")

@@ -15,13 +15,7 @@ type program func() int
 func (f program) Run() int { return f() }
 
 func TestWhatEndsByItselfIsWaitedFor(t *testing.T) {
-	leave := func(d time.Duration) program {
-		return func() int {
-			go time.Sleep(d)
-			return 0
-		}
-	}
-	require.Zero(t, patient{leave(time.Second)}.Run())
+	require.Zero(t, patient{program(func() int { go time.Sleep(time.Second); return 0 })}.Run())
 	require.NoError(t, goleak.Find())
 
 	end := make(chan struct{})

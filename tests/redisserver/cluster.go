@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/tests/port"
 )
 
 const (
@@ -79,7 +81,7 @@ func (n *Node) busPort() string {
 	if n.link != nil {
 		return n.link.port()
 	}
-	return strconv.Itoa(n.port.number + busOffset)
+	return strconv.Itoa(n.port.Number + busOffset)
 }
 
 // StartCluster starts a cluster and returns once every node says that it is whole. The caller must call Close.
@@ -123,7 +125,7 @@ func startNode(opts ClusterOptions) (*Node, error) {
 	args := []string{
 		"--cluster-enabled", "yes",
 		"--cluster-node-timeout", strconv.FormatInt(opts.NodeTimeout.Milliseconds(), 10),
-		"--cluster-announce-ip", loopback,
+		"--cluster-announce-ip", port.Loopback,
 		"--repl-ping-replica-period", "1",
 		"--repl-diskless-sync-delay", "0",
 	}
@@ -142,7 +144,7 @@ func startNode(opts ClusterOptions) (*Node, error) {
 		return nil, err
 	}
 	if n.link != nil {
-		n.link.lead(net.JoinHostPort(loopback, strconv.Itoa(n.port.number+busOffset)))
+		n.link.lead(net.JoinHostPort(port.Loopback, strconv.Itoa(n.port.Number+busOffset)))
 	}
 	if opts.Announce != nil {
 		if err := n.announce(opts.Announce); err != nil {
@@ -188,7 +190,7 @@ func (c *Cluster) join(opts ClusterOptions) error {
 	first := c.nodes[0]
 	for _, n := range c.nodes[1:] {
 		if err := n.do(func(ctx context.Context, rdb *redis.Client) error {
-			return rdb.Do(ctx, "CLUSTER", "MEET", loopback, first.port.String(), first.busPort()).Err()
+			return rdb.Do(ctx, "CLUSTER", "MEET", port.Loopback, strconv.Itoa(first.port.Number), first.busPort()).Err()
 		}); err != nil {
 			return err
 		}

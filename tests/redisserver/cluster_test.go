@@ -3,6 +3,7 @@ package redisserver_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +82,28 @@ func TestCluster_Failover(t *testing.T) {
 	require.Equal(t, "v", rdb.Get(t.Context(), tag).Val())
 	require.NoError(t, c.Takeover(old))
 	require.Same(t, old, masterOf(t, c, slot))
+}
+
+// A replica that has not heard yet of a slot that its master has come to is not asked to take its place: it would not claim that slot.
+func TestCluster_Failover_waitsForAgreement(t *testing.T) {
+	t.Parallel()
+	c := redisserver.RunCluster(t, redisserver.ClusterOptions{Links: true})
+	master := c.Nodes()[0]
+	heir := c.Replicas(master)[0]
+
+	c.Partition(heir)
+	require.NoError(t, c.Migrate(slot, master))
+	replaced := make(chan error, 1)
+	go func() { replaced <- c.Failover(heir) }()
+	require.Never(t, func() bool {
+		return strings.Contains(heir.Output(), "Manual failover user request accepted")
+	}, 300*time.Millisecond, 10*time.Millisecond) // well below what has a node taken for lost
+	c.Heal()
+
+	require.NoError(t, <-replaced)
+	require.NoError(t, c.AwaitWhole())
+	require.Same(t, heir, masterOf(t, c, slot))
+	require.Contains(t, heir.Output(), "Manual failover user request accepted", "what was waited for")
 }
 
 func TestCluster_killedMasterIsReplaced(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/tandemcache/tandem/tests/port"
 )
 
 const (
@@ -34,7 +36,7 @@ type linkConn struct {
 }
 
 func newLink() (*link, error) {
-	listener, err := listen(0)
+	listener, err := net.Listen("tcp", net.JoinHostPort(port.Loopback, "0"))
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,8 @@ import (
 
 // Failover makes replica the master in its master's place while that lives, and returns when it is: they agree on where one
 // ends and the other begins, so no write is lost. Other nodes may hear of it a moment later; see AwaitWhole. It first waits
-// until the replica and the other nodes that answer agree: one that has not heard of a slot which its master has come to
-// claims it for nobody.
+// until the replica is connected to the others and agrees with them: one that is not refuses, and one that has not heard of a
+// slot which its master has come to would not take its place there.
 func (c *Cluster) Failover(replica *Node) error {
 	if err := c.awaitViews(replica); err != nil {
 		return err

@@ -31,10 +31,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/tandemcache/tandem/tests/port"
 )
 
 const (
@@ -86,7 +89,7 @@ type Server struct {
 	opts    Options
 	dir     string
 	ownsDir bool
-	port    *port
+	port    *port.Port
 	version string // set by Start
 	log     *tail
 
@@ -116,7 +119,7 @@ func Start(opts Options) (*Server, error) {
 			return nil, errors.Join(fmt.Errorf("redisserver: %w", err), s.Close())
 		}
 	}
-	if err := s.startAnywhere(reservePort); err != nil {
+	if err := s.startAnywhere(port.Reserve); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -124,7 +127,7 @@ func Start(opts Options) (*Server, error) {
 
 // startAnywhere starts the process on the first port given by reserve that nobody takes
 // in the meantime.
-func (s *Server) startAnywhere(reserve func() (*port, error)) error {
+func (s *Server) startAnywhere(reserve func() (*port.Port, error)) error {
 	s.life.Lock()
 	defer s.life.Unlock()
 	for attempt := 1; ; attempt++ {
@@ -139,7 +142,7 @@ func (s *Server) startAnywhere(reserve func() (*port, error)) error {
 		if !s.log.contains("Address already in use") || attempt == startAttempts {
 			return err
 		}
-		if err := s.port.release(); err != nil {
+		if err := s.port.Release(); err != nil {
 			return err
 		}
 		s.log.reset()
@@ -176,8 +179,8 @@ func (s *Server) args() []string {
 		args = append(args, s.configFile()) // before every option
 	}
 	args = append(args,
-		"--bind", loopback,
-		"--port", s.port.String(),
+		"--bind", port.Loopback,
+		"--port", strconv.Itoa(s.port.Number),
 		"--dir", s.dir,
 		"--daemonize", "no",
 		"--save", "",

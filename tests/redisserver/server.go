@@ -2,14 +2,13 @@ package redisserver
 
 import (
 	"errors"
-	"net"
 	"os"
 
 	"github.com/redis/go-redis/v9"
 )
 
 // Addr returns the server's address, host and port. It stays the same until Close.
-func (s *Server) Addr() string { return net.JoinHostPort(loopback, s.port.String()) }
+func (s *Server) Addr() string { return s.port.Addr() }
 
 // Version returns the version that the server reported, such as "7.0.15".
 func (s *Server) Version() string { return s.version }
@@ -69,7 +68,7 @@ func (s *Server) Close() error {
 		errs = append(errs, s.proc.kill())
 	}
 	if s.port != nil {
-		errs = append(errs, s.port.release())
+		errs = append(errs, s.port.Release())
 	}
 	if s.ownsDir {
 		errs = append(errs, os.RemoveAll(s.dir))

@@ -24,7 +24,9 @@ type viewLine struct {
 	flags  []string
 	master string // whose replica it is, "-" if it is none
 	epoch  int64
-	slots  []slotRange // without those that are being migrated
+	// connected says that the node which was asked has a connection of the nodes' own to it.
+	connected bool
+	slots     []slotRange // without those that are being migrated
 }
 
 type slotRange struct{ first, last int }
@@ -74,7 +76,9 @@ func parseViewLine(line string) (viewLine, error) {
 	if err != nil {
 		return viewLine{}, fmt.Errorf("redisserver: line of CLUSTER NODES: %q: %w", line, err)
 	}
-	l := viewLine{id: fields[0], flags: strings.Split(fields[2], ","), master: fields[3], epoch: epoch}
+	l := viewLine{
+		id: fields[0], flags: strings.Split(fields[2], ","), master: fields[3], epoch: epoch, connected: fields[7] == "connected",
+	}
 	for _, field := range fields[8:] {
 		if strings.HasPrefix(field, "[") { // on its way to another node, or from one
 			continue
@@ -155,12 +159,18 @@ func (c *Cluster) AwaitAgreement(nodes ...*Node) error {
 	return c.await(func() error { return c.whole(nodes) })
 }
 
-// awaitViews waits until n and all others that answer agree.
+// awaitViews waits until n is connected to all nodes that it does not take for lost, and agrees with all that answer.
 func (c *Cluster) awaitViews(n *Node) error {
 	return c.await(func() error {
 		views := c.views()
-		if !slices.ContainsFunc(views, func(v view) bool { return v.of == n }) {
+		i := slices.IndexFunc(views, func(v view) bool { return v.of == n })
+		if i < 0 {
 			return fmt.Errorf("redisserver: node %s does not answer", n.Addr())
+		}
+		for _, l := range views[i].lines {
+			if !l.connected && !l.has("fail") {
+				return fmt.Errorf("redisserver: node %s is not connected to %s", n.Addr(), l.id)
+			}
 		}
 		return agree(views)
 	})

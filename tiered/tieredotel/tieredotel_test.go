@@ -16,14 +16,14 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
-	"go.uber.org/goleak"
 
+	"github.com/tandemcache/tandem/tests/leak"
 	"github.com/tandemcache/tandem/tiered"
 	"github.com/tandemcache/tandem/tiered/tieredotel"
 	"github.com/tandemcache/tandem/tiered/tieredtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 type fixed struct {
 	name   string

@@ -13,14 +13,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/tandemcache/tandem/tests/leak"
 	"github.com/tandemcache/tandem/tiered"
 	"github.com/tandemcache/tandem/tiered/tieredprom"
 	"github.com/tandemcache/tandem/tiered/tieredtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // fixed is a cache that says what a test wants.
 type fixed struct {

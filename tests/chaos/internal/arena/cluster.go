@@ -88,14 +88,14 @@ func (c *Cluster) Part(side ...*redisserver.Node) {
 	c.Partition(side...)
 }
 
-// Whole ends what Part, Partition and Alone began, and waits until all is well.
+// Whole ends what Part, Partition, Alone and NoElections began, and waits until all is well.
 func (c *Cluster) Whole() error {
 	c.Heal()
 	var errs []error
 	for _, p := range c.inward {
 		errs = append(errs, p.Pass())
 	}
-	errs = append(errs, c.AwaitWhole(), c.minReplicas("1", c.Nodes()...))
+	errs = append(errs, c.AwaitWhole(), c.minReplicas("1", c.Nodes()...), c.elections("no"))
 	for _, n := range c.Masters() {
 		errs = append(errs, c.await(func() error { return c.writable(n) }))
 	}
@@ -144,9 +144,10 @@ func (c *Cluster) minReplicas(n string, nodes ...*redisserver.Node) error {
 	return c.configure("min-replicas-to-write", n, nodes...)
 }
 
-// Elections says whether replicas take the place of a master that they do not hear of, as they do at first.
-func (c *Cluster) Elections(yes bool) error {
-	no := map[bool]string{true: "no", false: "yes"}[yes]
+// NoElections has no replica take the place of a master that it does not hear of, until all is Whole.
+func (c *Cluster) NoElections() error { return c.elections("yes") }
+
+func (c *Cluster) elections(no string) error {
 	return c.configure("cluster-replica-no-failover", no, c.Nodes()...)
 }
 

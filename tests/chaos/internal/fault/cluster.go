@@ -115,12 +115,11 @@ func lost(old bool) start {
 	}
 }
 
-// migrate moves slots to another master and back, one after the other. No master is replaced meanwhile because the machine is slow:
-// an heir who has not heard of the slot that is handed over claims it for nobody, and no node would ever have it again.
+// migrate moves slots to another master and back, one after the other. No master is replaced meanwhile because the machine is
+// slow: a replica that was elected in the midst of it has left a slot to nobody, for good.
 func migrate(ctx context.Context, a *arena.Arena, rng *rand.Rand) (func() error, error) {
-	settled := func() error { return errors.Join(a.Cluster.Elections(true), a.Cluster.Whole()) }
-	if err := a.Cluster.Elections(false); err != nil {
-		return settled, err
+	if err := a.Cluster.NoElections(); err != nil {
+		return a.Cluster.Whole, err
 	}
 	stop := background(ctx, func(ctx context.Context) error {
 		for ctx.Err() == nil {
@@ -130,7 +129,7 @@ func migrate(ctx context.Context, a *arena.Arena, rng *rand.Rand) (func() error,
 		}
 		return nil
 	})
-	return func() error { return errors.Join(stop(), settled()) }, nil
+	return func() error { return errors.Join(stop(), a.Cluster.Whole()) }, nil
 }
 
 // thereAndBack has patience: a node may not answer for a moment, or miss its replica, if the machine is slow.

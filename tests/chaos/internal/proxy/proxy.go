@@ -3,21 +3,14 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/tandemcache/tandem/tests/port"
 )
 
 const (
-	// Ports are taken from below the range of outgoing connections, and apart from those of tests/redisserver, so that one
-	// that is refused for a while is free when it is listened to again. The guard, a listener on another port, keeps other
-	// proxies from it, in this process and in others.
-	firstPort    = 26000
-	ports        = 2000
-	guardOffset  = ports
-	portAttempts = 200
-
 	dialTimeout   = 2 * time.Second
 	listenTimeout = 10 * time.Second
 )
@@ -27,9 +20,8 @@ var ErrClosed = errors.New("proxy: closed")
 
 // Proxy listens on a port of its own and connects to one server. Its methods may be called concurrently.
 type Proxy struct {
-	addr   string
+	port   *port.Port
 	target string
-	guard  net.Listener
 
 	mu       sync.Mutex // protects what follows
 	listener net.Listener
@@ -42,34 +34,19 @@ type Proxy struct {
 
 // New starts a proxy to target. Whoever started it must close it.
 func New(target string) (*Proxy, error) {
-	var p *Proxy
-	var err error
-	for range portAttempts {
-		if p, err = at(firstPort+rand.IntN(ports), target); err == nil {
-			return p, nil
-		}
-	}
-	return nil, err
-}
-
-// at starts a proxy on this port, unless it is another's.
-func at(port int, target string) (*Proxy, error) {
-	guard, err := net.Listen("tcp", loopback(port+guardOffset))
+	free, err := port.Reserve()
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{addr: loopback(port), target: target, guard: guard, conns: map[*link]struct{}{}, changed: make(chan struct{})}
+	p := &Proxy{port: free, target: target, conns: map[*link]struct{}{}, changed: make(chan struct{})}
 	if err := p.listen(); err != nil {
-		_ = guard.Close()
-		return nil, err
+		return nil, errors.Join(err, free.Release())
 	}
 	return p, nil
 }
 
-func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
-
 // Addr is where the proxy listens, also while it refuses.
-func (p *Proxy) Addr() string { return p.addr }
+func (p *Proxy) Addr() string { return p.port.Addr() }
 
 // Set gives a rule to connections of these kinds in these directions, those that exist and those to come.
 func (p *Proxy) Set(k Kind, d Direction, r Rule) {
@@ -135,7 +112,7 @@ func (p *Proxy) Close() {
 	p.mu.Unlock()
 	p.Refuse()
 	p.done.Wait()
-	_ = p.guard.Close()
+	_ = p.port.Release()
 }
 
 // listen does nothing if the proxy listens already.
@@ -148,7 +125,7 @@ func (p *Proxy) listen() error {
 	case p.listener != nil:
 		return nil
 	}
-	l, err := net.Listen("tcp", p.addr)
+	l, err := net.Listen("tcp", p.Addr())
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}

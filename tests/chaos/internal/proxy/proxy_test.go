@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tandemcache/tandem/tests/chaos/internal/proxy"
+	"github.com/tandemcache/tandem/tests/port"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -261,16 +262,16 @@ func TestRefuseAndListenAgain(t *testing.T) {
 
 func TestThePortOfOneThatRefusesIsNoOthers(t *testing.T) {
 	p := start(t)
-	port := int(netip.MustParseAddrPort(p.Addr()).Port())
+	number := int(netip.MustParseAddrPort(p.Addr()).Port())
 	p.Refuse()
 
-	_, err := proxy.At(port, p.Addr())
+	_, err := port.Take(number)
 	require.ErrorIs(t, err, syscall.EADDRINUSE)
 	require.NoError(t, p.Pass())
 	p.Close()
-	other, err := proxy.At(port, p.Addr())
+	other, err := port.Take(number)
 	require.NoError(t, err)
-	other.Close()
+	require.NoError(t, other.Release())
 }
 
 func TestAServerThatIsDownEndsTheConnection(t *testing.T) {

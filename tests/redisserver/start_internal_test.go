@@ -1,25 +1,14 @@
 package redisserver
 
 import (
+	"net"
 	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/tandemcache/tandem/tests/port"
 )
-
-func TestTryPort_isTakenUntilReleased(t *testing.T) {
-	t.Parallel()
-	p, err := reservePort()
-	require.NoError(t, err)
-
-	require.Nil(t, tryPort(p.number), "reserved, though nothing listens on it")
-	require.NoError(t, p.release())
-
-	foreign, err := listen(p.number)
-	require.NoError(t, err)
-	require.Nil(t, tryPort(p.number), "somebody listens on it")
-	require.NoError(t, foreign.Close())
-}
 
 // A foreign program takes the port between the choice and the start.
 func TestStartAnywhere_lostRaceForThePort(t *testing.T) {
@@ -30,13 +19,13 @@ func TestStartAnywhere_lostRaceForThePort(t *testing.T) {
 	s := &Server{path: path, dir: t.TempDir(), log: new(tail)}
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	var lost []int
-	reserve := func() (*port, error) {
-		p, err := reservePort()
+	reserve := func() (*port.Port, error) {
+		p, err := port.Reserve()
 		if err == nil && len(lost) < 2 {
-			foreign, err := listen(p.number)
+			foreign, err := net.Listen("tcp", p.Addr())
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, foreign.Close()) })
-			lost = append(lost, p.number)
+			lost = append(lost, p.Number)
 		}
 		return p, err
 	}
@@ -44,7 +33,7 @@ func TestStartAnywhere_lostRaceForThePort(t *testing.T) {
 	require.NoError(t, s.startAnywhere(reserve))
 
 	require.Len(t, lost, 2)
-	require.NotContains(t, lost, s.port.number)
+	require.NotContains(t, lost, s.port.Number)
 	require.NotContains(t, s.Output(), "Address already in use", "a lost attempt must leave no trace")
 }
 

@@ -1,4 +1,0 @@
-package proxy
-
-// At is at.
-var At = at
