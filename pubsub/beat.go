@@ -55,11 +55,13 @@ func (b *Bus) beat(wait time.Duration) error {
 	report.Err, report.RedisNow = explainPermission(err), reply.now
 	report.Moved = b.follow(report.Sent, reply.server, reply.same, err)
 	b.registers.note(reply, report)
-	b.tell(members, report, reply.versions)
-	if err == nil {
-		b.settle(reply.server.id)
+	tell := func() { b.tell(members, report, reply.versions) }
+	if err != nil {
+		tell()
+		return err
 	}
-	return err
+	b.settleAround(reply.server.id, report.Moved, tell)
+	return nil
 }
 
 // fullBeat sends a heartbeat by beat.lua, which finds out everything.

@@ -31,8 +31,8 @@
 //
 // An open connection leads to where it was dialled, whoever has taken that server's place. So when a heartbeat is refused
 // as a replica refuses it, does not come through, or meets another server, all connections are closed and dialled anew
-// ([Options].Redial). Members hear of a new server before [Bus.Server] names it, and connections for reading are to be
-// used only while they lead to the server that it names.
+// ([Options].Redial). Connections for reading are to be used only while they lead to the server that [Bus.Server] names. It
+// names a new one after the members have heard of it, and the first one, or the same again, before: they may read at once.
 //
 // # Clusters
 //

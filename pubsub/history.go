@@ -69,8 +69,7 @@ func (b *berth) leaveServer() {
 }
 
 // follow takes the outcome of a heartbeat, has everybody dial anew where that is needed, and reports whether the server may
-// lack writes that another one had confirmed. Nobody knows the server then: not before the members know that it has moved
-// may connections to the new one be used, which is what settle says.
+// lack writes that another one had confirmed. Nobody knows the server then, until settleAround says it.
 func (b *berth) follow(sent int64, s origin, same bool, err error) (moved bool) {
 	h := &b.history
 	if err != nil {
@@ -102,6 +101,27 @@ func (b *berth) settle(id string) {
 	if !b.whereabouts.settle(id) {
 		b.stray()
 	}
+}
+
+// settleAround calls tell, which tells the members of a heartbeat that succeeded, and says that its server is the one.
+//
+// It says so first where nothing has moved. A member that is told, the first time or after heartbeats that failed, may read at
+// once, and on a connection of its own, which is refused while nobody knows the server.
+//
+// It says so last where something has. A read that began on the word of the heartbeat before must not be let onto the new server,
+// which may have what was invalidated, before it can see that there is a new one:
+//
+//  1. a Get believes the heartbeat before, and is about to dial;
+//  2. a heartbeat finds that another server has taken over;
+//  3. the Get reads there, and looks whether one has taken over since 1. The member has not been told: none has.
+func (b *berth) settleAround(id string, moved bool, tell func()) {
+	if moved {
+		tell()
+		b.settle(id)
+		return
+	}
+	b.settle(id)
+	tell()
 }
 
 // stray is for connections that may have led to different servers.

@@ -262,18 +262,22 @@ func (s *shard) anchor(pulses []*pulse) *pulse {
 // that another one should follow soon.
 func (s *shard) conclude(b heartbeat, received int64) bool {
 	good, mixed, err := b.outcome()
+	moved := false
 	if good || err != nil {
 		if good && (s.berth.history.strayed || s.whereabouts.strayed(b.server.id)) {
 			s.strayed()
 		}
-		s.follow(b.sent, b.server, b.sameServer(), err)
+		moved = s.follow(b.sent, b.server, b.sameServer(), err)
 	}
-	s.tell(b, received)
+	tell := func() { s.tell(b, received) }
 	switch {
 	case mixed:
+		tell()
 		s.stray()
 	case good:
-		s.settle(b.server.id)
+		s.settleAround(b.server.id, moved || s.moves(b), tell)
+	default:
+		tell()
 	}
 	return good
 }
@@ -321,6 +325,20 @@ func isElsewhere(err error) bool {
 		}
 	}
 	return false
+}
+
+// moves reports whether a partition may lack writes that another server had confirmed: tell will say so.
+func (s *shard) moves(b heartbeat) bool {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	return slices.ContainsFunc(b.pulses, func(x *pulse) bool {
+		if x.err != nil {
+			return false
+		}
+		h := x.of.history // a copy, to ask
+		moved, _ := h.follow(b.sent, x.reply.server, x.reply.same)
+		return moved
+	})
 }
 
 // tell reports a heartbeat's outcome.

@@ -94,6 +94,20 @@ var bus = []mutant{
 		pkg:  "./tests/integration", run: "Failover|Snapshot",
 	},
 	{
+		name: "failover: the new server is read before anybody can know that there is one",
+		file: "pubsub/history.go",
+		old:  "	if moved {\n		tell()\n",
+		new:  "	if false {\n		tell()\n",
+		pkg:  "./pubsub", run: "TestWhoIsToldMayRead",
+	},
+	{
+		name: "bus: whoever is told of the first heartbeat may not read yet",
+		file: "pubsub/history.go",
+		old:  "	if moved {\n		tell()\n",
+		new:  "	if true {\n		tell()\n",
+		pkg:  "./pubsub", run: "TestWhoIsToldMayRead",
+	},
+	{
 		name: "failover: a server that lacks writes keeps its version",
 		file: "pubsub/scripts/beat.lua",
 		old:  "      lost = not moved\n",

@@ -185,6 +185,13 @@ var clusters = []mutant{
 		pkg:  "./tiered", run: "TestChangesGoToTheNode",
 	},
 	{
+		name: "cluster: the heir is read before anybody can know that the slot has moved",
+		file: "pubsub/shard_beat.go",
+		old:  "moved || s.moves(b), tell)",
+		new:  "moved, tell)",
+		pkg:  "./pubsub", run: "TestWhoIsToldMayRead",
+	},
+	{
 		name: "permissions: a heartbeat's refusal is not explained",
 		file: "pubsub/beat.go",
 		old:  "= explainPermission(err), reply.now",
