@@ -269,15 +269,13 @@ func (s *shard) conclude(b heartbeat, received int64) bool {
 		}
 		moved = s.follow(b.sent, b.server, b.sameServer(), err)
 	}
-	tell := func() { s.tell(b, received) }
-	switch {
-	case mixed:
-		tell()
+	if good && !mixed {
+		s.settleAround(b.server.id, moved || s.moves(b), func() { s.tell(b, received) })
+		return true
+	}
+	s.tell(b, received)
+	if mixed {
 		s.stray()
-	case good:
-		s.settleAround(b.server.id, moved || s.moves(b), tell)
-	default:
-		tell()
 	}
 	return good
 }

@@ -1,12 +1,14 @@
 package pubsub
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/internal/mono"
 	"github.com/tandemcache/tandem/tests/redisserver"
 )
 
@@ -38,9 +40,10 @@ func (r *reader) might(fits func(BeatReport) bool) (may bool) {
 	return may
 }
 
-func (r *reader) requireMay() {
+// requireMay is about the first heartbeat that succeeds and was sent after that time.
+func (r *reader) requireMay(after int64) {
 	r.t.Helper()
-	require.True(r.t, r.might(func(BeatReport) bool { return true }), "L2 is open, and the next Get reads it")
+	require.True(r.t, r.might(func(b BeatReport) bool { return b.Sent > after && !b.Moved }), "L2 is open, and the next Get reads it")
 }
 
 func (r *reader) requireMayNot() {
@@ -49,7 +52,7 @@ func (r *reader) requireMayNot() {
 		"a Get that believes the heartbeat before cannot know of the new server yet")
 }
 
-// Whoever is told of the first heartbeat may read at once. Whoever is told that the server is another one learns that before
+// Whoever is told of the first heartbeat, or of the first after some that failed, may read at once. Whoever is told that the server is another one learns that before
 // anybody may read there.
 func TestWhoIsToldMayRead(t *testing.T) {
 	t.Parallel()
@@ -59,7 +62,22 @@ func TestWhoIsToldMayRead(t *testing.T) {
 		h := &reader{recorder: r.recorder(), server: func(string) (string, bool) { return r.bus.Server() }}
 		_, err := r.bus.Join(topic("a", lasting, h))
 		require.NoError(t, err)
-		h.requireMay()
+		h.requireMay(mono.Never)
+
+		refuse := func(context.Context) error { return errRefused }
+		r.wire.onDial.Store(&refuse)
+		r.client.Reset()
+		eventually(t, "a heartbeat that fails", func() bool {
+			r.bus.Kick()
+			return h.latest().Err != nil
+		})
+		failed := h.latest().Sent
+		_, known := r.bus.Server()
+		require.False(t, known)
+		r.wire.onDial.Store(nil)
+		r.bus.Kick()
+		h.requireMay(failed)
+
 		require.NoError(t, srv.Kill())
 		require.NoError(t, srv.Restart())
 		r.bus.Kick()
@@ -73,7 +91,7 @@ func TestWhoIsToldMayRead(t *testing.T) {
 		h := &reader{recorder: &recorder{t: r.T, busy: &r.busy}, server: r.bus.Server}
 		_, err := r.bus.Join(r.topic(p, r.channel(p), h))
 		require.NoError(t, err)
-		h.requireMay()
+		h.requireMay(mono.Never)
 		heir := r.servers.Replicas(r.master(p))[0]
 		require.NoError(t, r.servers.Failover(heir))
 		h.requireMayNot()

@@ -203,16 +203,18 @@ const epochNote = ":0123abcd="
 // acquire takes the lease, which must be free.
 func (f *fixture) acquire(s *Store, token Token) Lease {
 	f.Helper()
-	l, err := s.Acquire(f.ctx(), key, token, Wanted, ttl, "inbox-of-holder")
-	require.NoError(f, err)
-	require.Equal(f, Acquired, l.Outcome)
-	return l
+	return f.take(s, token, Wanted, "inbox-of-holder")
 }
 
 // refresh takes a lease although there may be a value.
 func (f *fixture) refresh(s *Store, token Token) Lease {
 	f.Helper()
-	l, err := s.Acquire(f.ctx(), key, token, Unwanted, ttl, "inbox")
+	return f.take(s, token, Unwanted, "inbox")
+}
+
+func (f *fixture) take(s *Store, token Token, seen Seen, inbox string) Lease {
+	f.Helper()
+	l, err := s.Acquire(f.ctx(), key, token, seen, ttl, inbox)
 	require.NoError(f, err)
 	require.Equal(f, Acquired, l.Outcome)
 	return l

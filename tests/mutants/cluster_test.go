@@ -187,8 +187,8 @@ var clusters = []mutant{
 	{
 		name: "cluster: the heir is read before anybody can know that the slot has moved",
 		file: "pubsub/shard_beat.go",
-		old:  "moved || s.moves(b), tell)",
-		new:  "moved, tell)",
+		old:  "moved || s.moves(b), ",
+		new:  "moved, ",
 		pkg:  "./pubsub", run: "TestWhoIsToldMayRead",
 	},
 	{
