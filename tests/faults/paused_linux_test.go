@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	pausedBound = 500 * time.Millisecond
+	pausedBound = waitBound // the child is in the tests of both
 	pausedKey   = "paused"
 	sourceKey   = "source:" + pausedKey // the database of both processes
 
@@ -161,6 +161,21 @@ func next(t *testing.T, streaks <-chan streak) streak {
 	case <-time.After(patience):
 		require.FailNow(t, "waited too long for the child")
 		panic("unreachable")
+	}
+}
+
+// ended waits until the child is no more: it may go on for a while after it was killed.
+func ended(t *testing.T, streaks <-chan streak) {
+	t.Helper()
+	for timeout := time.After(patience); ; {
+		select {
+		case _, ok := <-streaks:
+			if !ok {
+				return
+			}
+		case <-timeout:
+			require.FailNow(t, "waited too long for the child's end")
+		}
 	}
 }
 

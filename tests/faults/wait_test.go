@@ -2,9 +2,12 @@ package faults
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/tiered"
@@ -13,6 +16,23 @@ import (
 const waitBound = 500 * time.Millisecond
 
 func acknowledging(o *tiered.Options[value]) { o.Acknowledge = true }
+
+// registry has the instances that are waited for.
+const registry = "tandem:{" + cacheName + "}:instances"
+
+// settled waits until n instances have acknowledged what revoke, which says how long it took, has waited for.
+//
+// That a call does not take the bound is not enough: an instance that has let somebody wait in vain counts as gone, so that nobody
+// waits for it, until its next heartbeat. Nor may a call take an eighth of the bound: whoever is missing then is marked as gone.
+func settled(t testing.TB, admin *redis.Client, n int, revoke func() time.Duration) {
+	t.Helper()
+	eventually(t, "acknowledged", func() bool {
+		words := admin.HVals(soon(t), registry).Val()
+		gone := slices.ContainsFunc(words, func(word string) bool { return strings.HasPrefix(word, "-") })
+		took := revoke()
+		return len(words) == n && !gone && took < waitBound/8
+	})
+}
 
 // revoke changes the source, waits for everybody, and takes note: from now on nobody may have the old version.
 func (j *judge) revoke(t testing.TB, writer *cache, key string) time.Duration {
@@ -49,10 +69,10 @@ func newWaiting(t *testing.T) *waiting {
 	return w
 }
 
-// settled waits until nobody has to be waited for.
+// settled waits until the writer and the reader acknowledge.
 func (w *waiting) settled(t *testing.T) {
 	t.Helper()
-	eventually(t, "early", func() bool { return w.revoke(t, w.writer, watched[0]) < waitBound/2 })
+	settled(t, w.admin, 2, func() time.Duration { return w.revoke(t, w.writer, watched[0]) })
 }
 
 func (w *waiting) revokeAll(t *testing.T) {
