@@ -102,13 +102,15 @@ func (b *breaker) isOpen() bool {
 	return b.rest > 0
 }
 
-// unreachable reports whether an error of a trip means that Redis did not answer. What Redis itself says (out of memory, no
-// permission, a wrong type) is an answer.
-func unreachable(err error) bool {
-	if err == nil {
-		return false
-	}
+// answered reports whether a trip's outcome means that Redis answers reads. What it says itself (out of memory, no permission, a
+// wrong type) is an answer.
+func answered(err error) bool {
 	var reply redis.Error
-	return !errors.As(err, &reply) && !errors.Is(err, errBudget) && !errors.Is(err, errNotTheServer) &&
-		!errors.Is(err, context.Canceled)
+	return err == nil || errors.As(err, &reply) && !errors.Is(err, errNotTheServer)
+}
+
+// unreachable reports whether it means that Redis does not. A trip that was not made, or only to find out which server there is,
+// means neither.
+func unreachable(err error) bool {
+	return !answered(err) && !errors.Is(err, errBudget) && !errors.Is(err, errNotTheServer) && !errors.Is(err, context.Canceled)
 }

@@ -3,6 +3,7 @@ package tiered
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"testing"
@@ -53,14 +54,41 @@ func TestBreakerOpensAfterSeveralKeys(t *testing.T) {
 	})
 }
 
-func TestWhatCountsAsUnreachable(t *testing.T) {
+func TestWhatATripSaysOfRedis(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{io.EOF, context.DeadlineExceeded, errors.New("dial tcp: connection refused"), redis.ErrPoolTimeout} {
 		require.True(t, unreachable(err), "%v", err)
+		require.False(t, answered(err), "%v", err)
 	}
-	for _, err := range []error{nil, redis.Nil, errBudget, context.Canceled, replyError("OOM command not allowed")} {
+	refused := replyError("OOM command not allowed")
+	for _, err := range []error{nil, redis.Nil, refused} {
 		require.False(t, unreachable(err), "%v", err)
+		require.True(t, answered(err), "%v", err)
 	}
+	for _, err := range []error{
+		errBudget, fmt.Errorf("%w: %w", errBudget, context.DeadlineExceeded), context.Canceled,
+		fmt.Errorf("%w: no heartbeat has told which one it is", errNotTheServer), errors.Join(errNotTheServer, refused),
+	} {
+		require.False(t, unreachable(err), "%v", err)
+		require.False(t, answered(err), "%v", err)
+	}
+}
+
+// A trip that shows nothing of whether Redis answers leaves the breaker as it is.
+func TestATripThatSaysNothing(t *testing.T) {
+	t.Parallel()
+	c := instance(t, newRedis(t), newSource())
+	n := nodeOf(c, "k")
+	for _, key := range []string{"a", "b", "c"} {
+		c.trip(n, key, "read", io.EOF)
+	}
+	require.True(t, n.breaker.isOpen())
+	for _, err := range []error{errBudget, fmt.Errorf("%w: another one", errNotTheServer), context.Canceled} {
+		c.trip(n, "k", "read", err)
+		require.True(t, n.breaker.isOpen(), "%v", err)
+	}
+	c.trip(n, "k", "read", redis.Nil)
+	require.False(t, n.breaker.isOpen())
 }
 
 type replyError string

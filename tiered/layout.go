@@ -97,10 +97,10 @@ func (c *Cache[V]) keepLayout() {
 func (c *Cache[V]) refuse(err error) {
 	c.refused.Store(&err)
 	c.exit()
+	c.reportAway(err) // before Ready tells: a Get after it must not wait for what does not come
 	if c.unready.Load() > 0 {
-		close(c.ready) // for Ready to tell; no part gets ready any more
+		close(c.ready) // no part gets ready any more
 	}
-	c.reportAway(err)
 	c.logger.Log(levelWarn, "partitions", "tandem: the cache is not used", "cache", c.name, "error", err)
 }
 

@@ -2,7 +2,6 @@ package tiered
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/redis/go-redis/v9"
@@ -93,10 +92,9 @@ func (c *Cache[V]) trip(n *node, key, what string, err error) {
 		c.bus.hub.Kick(c.part(key).number)
 	}
 	switch {
+	case answered(err):
+		n.breaker.worked()
 	case !unreachable(err):
-		if !errors.Is(err, errBudget) {
-			n.breaker.worked()
-		}
 	case c.ctx.Err() == nil && n.breaker.failed(key):
 		c.logger.Log(levelWarn, "breaker", "tandem: Redis does not answer reads, leaving it alone for a while",
 			"cache", c.name, "node", n.of.addr, "error", err)
