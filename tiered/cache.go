@@ -68,10 +68,10 @@ type Cache[V any] struct {
 	somePending chan struct{} // room for one: some part has something pending
 	slots       chan struct{} // a slot for each load without a lease; nil without MaxLoads
 	courtesies  chan struct{} // a slot for each releaseLater on its way
-	mu          sync.Mutex    // protects leave, stopped, and background's and writing's growing
+	mu          sync.Mutex    // protects leave, stopped, and background's and writes' growing
 	stopped     bool
 	background  sync.WaitGroup // goroutines that Close waits for
-	writing     sync.WaitGroup // calls that may leave something pending, which Close waits for
+	writes      underway
 }
 
 // New returns the cache called name in the Redis of rdb, which is a *redis.Client or, for a Redis Cluster, a
@@ -271,7 +271,7 @@ func (c *Cache[V]) spawn(f func()) bool {
 	return true
 }
 
-// write returns why nothing can be changed, if so. If not, Close waits until c.writing.Done is called.
+// write returns why nothing can be changed, if so. If not, Close waits until c.writes.end is called.
 func (c *Cache[V]) write() error {
 	if err := c.refused.Load(); err != nil {
 		c.flushLocal() // the copies of this process are all that it can change
@@ -282,7 +282,7 @@ func (c *Cache[V]) write() error {
 	if c.stopped {
 		return ErrClosed
 	}
-	c.writing.Add(1)
+	c.writes.begin()
 	return nil
 }
 
@@ -293,21 +293,6 @@ func await(done <-chan struct{}, patience time.Duration) {
 	select {
 	case <-done:
 	case <-timer.C:
-	}
-}
-
-// hasEnded waits until all of g are done, and reports whether that was before ctx has ended.
-func hasEnded(ctx context.Context, g *sync.WaitGroup) bool {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		g.Wait()
-	}()
-	select {
-	case <-ended:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

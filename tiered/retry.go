@@ -116,7 +116,7 @@ func (c *Cache[V]) retry(ctx context.Context, p *part, b batch) error {
 // drainAll waits for the writes that are on their way, which may fail, and then tries once more.
 func (c *Cache[V]) drainAll(ctx context.Context) error {
 	var errs []error
-	if !hasEnded(ctx, &c.writing) {
+	if !c.writes.ended(ctx) {
 		errs = append(errs, fmt.Errorf("%w: Close: a write of cache %s is still on its way", ErrPending, c.name))
 	}
 	left := make([]error, len(c.parts))

@@ -89,7 +89,7 @@ func (c *Cache[V]) setMany(ctx context.Context, sets []remote.Setting, failed *f
 		failed.addAll(keys, err)
 		return
 	}
-	defer c.writing.Done()
+	defer c.writes.end()
 	c.evict(keys...)
 	ctx = c.watch.invalidating(ctx, InvalidationStart{Keys: keys}) // before the times that bound what follows
 	of := make(map[*node][]remote.Setting, 1)

@@ -24,7 +24,7 @@ func (c *Cache[V]) InvalidateTags(ctx context.Context, tags ...string) error {
 	if err := c.write(); err != nil {
 		return err
 	}
-	defer c.writing.Done()
+	defer c.writes.end()
 	valid := make([]string, 0, len(tags))
 	var errs []error
 	for _, tag := range tags {

@@ -58,7 +58,7 @@ func (c *Cache[V]) set(ctx context.Context, key string, payload []byte, tags []s
 	if err := c.write(); err != nil {
 		return err
 	}
-	defer c.writing.Done()
+	defer c.writes.end()
 	c.evict(key)
 	ctx = c.watch.invalidating(ctx, InvalidationStart{Keys: []string{key}}) // before any time is taken that bounds what follows
 	now := t.now()
@@ -118,7 +118,7 @@ func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) error {
 	if err := c.write(); err != nil {
 		return err
 	}
-	defer c.writing.Done()
+	defer c.writes.end()
 	valid := make([]string, 0, len(keys))
 	var errs []error
 	for _, key := range keys {
@@ -278,7 +278,7 @@ func (c *Cache[V]) InvalidateAll(ctx context.Context) error {
 	if err := c.write(); err != nil {
 		return err
 	}
-	defer c.writing.Done()
+	defer c.writes.end()
 	c.flushLocal()
 	failed := c.invalidateAllRemote(c.watch.invalidating(ctx, InvalidationStart{All: true}), c.parts)
 	for p, err := range failed {

@@ -278,9 +278,23 @@ var mutants = []mutant{
 	{
 		name: "close: it does not wait for writes on their way",
 		file: "tiered/retry.go",
-		old:  "	if !hasEnded(ctx, &c.writing) {\n",
-		new:  "	if hasEnded(ctx, &c.background) && ctx == nil {\n",
+		old:  "	if !c.writes.ended(ctx) {\n",
+		new:  "	if ctx == nil {\n",
 		pkg:  "./tiered", run: "TestC6CloseWaitsForAWrite",
+	},
+	{
+		name: "close: without time left some write must be on its way",
+		file: "tiered/underway.go",
+		old:  "	return u.n.Load() == 0\n",
+		new:  "	return ctx.Err() == nil\n",
+		pkg:  "./tiered", run: "TestWritesThatCloseWaitsFor",
+	},
+	{
+		name: "breaker: a connection that was not used says that Redis answers",
+		file: "tiered/breaker.go",
+		old:  "	return err == nil || errors.As(err, &reply) && !errors.Is(err, errNotTheServer)\n",
+		new:  "	return err == nil || errors.As(err, &reply) || errors.Is(err, errNotTheServer)\n",
+		pkg:  "./tiered", run: "TestATripThatSaysNothing",
 	},
 	{
 		name: "client: who makes a connection is waited for whatever the context says",
