@@ -53,8 +53,9 @@ func TestRefreshAfterWhenRedisGoesAway(t *testing.T) {
 
 			require.NoError(t, comeBack[name](srv))
 			trusted(t, c)
-			require.NoError(t, c.Invalidate(soon(t), "k"))
-			get(t, c, "k")
+			admin := client(t, srv.Addr())
+			confirm(t, func() error { return c.Invalidate(soon(t), "k") })
+			kept(t, c, admin, "k")
 			s.write("k")
 			eventually(t, "a refresh", func() bool { return get(t, c, "k") == 2 })
 			require.NotZero(t, c.Stats().Refreshes)
@@ -97,8 +98,9 @@ func TestStaleIfErrorWhenRedisGoesAway(t *testing.T) {
 				require.True(t, v.of(key))
 				return is
 			}
-			get(t, c, "kept")
-			get(t, c, "dropped")
+			admin := client(t, srv.Addr())
+			kept(t, c, admin, "kept")
+			kept(t, c, admin, "dropped")
 			down.Store(true)
 			eventually(t, "both have expired", func() bool { return stale("kept") && stale("dropped") })
 

@@ -161,9 +161,9 @@ func TestRedisComesBack(t *testing.T) {
 			}
 			require.NoError(t, back())
 			took := trusted(t, c)
-			fills := c.Stats().Fills
-			require.Zero(t, get(t, c, "late"))
-			require.Equal(t, fills+1, c.Stats().Fills)
+			began := time.Now()
+			kept(t, c, client(t, srv.Addr()), "late")
+			require.Less(t, time.Since(began), slack)
 			t.Logf("trusted %v after Redis came back", round(took))
 		})
 	}
@@ -191,8 +191,8 @@ func TestACallersContextBoundsItsWait(t *testing.T) {
 	defer cancel()
 	require.ErrorIs(t, c.Invalidate(ctx, "k0"), tiered.ErrPending)
 	t.Logf("Gets under a context of %v: worst %v; Invalidate %v", limit, round(worst), round(time.Since(began)))
-	require.Less(t, worst, limit+slack/4)
-	require.Less(t, time.Since(began), limit+slack/4)
+	require.Less(t, worst, limit+slack)
+	require.Less(t, time.Since(began), limit+slack)
 }
 
 // fullBacklog returns the address of a listener that accepts nothing and has no room left: to a client it is a host that

@@ -60,7 +60,7 @@ func TestLengthBombs(t *testing.T) {
 					slowest = max(slowest, time.Since(began))
 				}
 				v := s.write("k")
-				require.NoError(t, writer.Invalidate(context.Background(), "k"))
+				confirm(t, func() error { return writer.Invalidate(context.Background(), "k") })
 				acknowledged := time.Now()
 				for began := acknowledged; get(t, c, "k") < v; began = time.Now() {
 					require.Less(t, began.Sub(acknowledged), listenBound, "C3")

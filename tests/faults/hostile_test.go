@@ -47,12 +47,7 @@ func newAttacked(t *testing.T) *attacked {
 	}
 	a.bare = instance(t, srv.Addr(), s, a.log, change, func(o *tiered.Options[value]) { o.LocalTTL = tiered.Off })
 	trusted(t, a.writer, a.reader, a.bare)
-	get(t, a.writer, watched[0])
-	fields, err := a.admin.HGetAll(soon(t), entry(watched[0])).Result()
-	require.NoError(t, err)
-	require.Len(t, fields, 1)
-	for a.field, a.envelope = range fields {
-	}
+	a.field, a.envelope = kept(t, a.writer, a.admin, watched[0])
 	stopReader, stopBare := a.readers(1, a.reader, false, watched...), a.readers(1, a.bare, false, watched...)
 	a.listening.stop = func() { stopReader(); stopBare() }
 	t.Cleanup(a.stop)
@@ -188,9 +183,11 @@ func TestHugeFields(t *testing.T) {
 // C3 against a client that publishes on our channels at full speed, heartbeats that it has overheard among it.
 func TestAVandalOnTheBus(t *testing.T) {
 	a := newAttacked(t)
-	inboxes, err := a.admin.PubSubChannels(soon(t), "tandem:inst:*").Result()
-	require.NoError(t, err)
-	require.Len(t, inboxes, 3)
+	var inboxes []string
+	eventually(t, "all have subscribed", func() bool {
+		inboxes = a.admin.PubSubChannels(soon(t), "tandem:inst:*").Val()
+		return len(inboxes) == 3
+	})
 	overheard := overhear(t, client(t, a.admin.Options().Addr), append(inboxes, channel)...)
 	large := strings.Repeat("x", 2<<20)
 	writes := a.attack(t, 20, func(rng *rand.Rand, p redis.Pipeliner) {
@@ -243,11 +240,9 @@ func TestAForeignLease(t *testing.T) {
 			srv, s := startRedis(t), newSource(0)
 			raw := client(t, srv.Addr())
 			c := ready(t, srv.Addr(), s, func(o *tiered.Options[value]) { o.LeaseWait = 10 * time.Millisecond; o.LocalTTL = tiered.Off })
-			get(t, c, "k")
-			fields := raw.HKeys(soon(t), entry("k")).Val()
-			require.Len(t, fields, 1)
+			field, _ := kept(t, c, raw, "k")
 			require.NoError(t, raw.Del(soon(t), entry("k")).Err())
-			require.NoError(t, raw.HSet(soon(t), entry("k"), fields[0]+".l", lease).Err())
+			require.NoError(t, raw.HSet(soon(t), entry("k"), field+".l", lease).Err())
 			began := time.Now()
 			for fills := c.Stats().Fills; c.Stats().Fills == fills; {
 				get(t, c, "k")
@@ -262,7 +257,7 @@ func TestAForeignLease(t *testing.T) {
 func TestAnotherTypeIsCounted(t *testing.T) {
 	srv, s := startRedis(t), newSource(0)
 	raw, log := client(t, srv.Addr()), &logbook{}
-	c := instance(t, srv.Addr(), s, log)
+	c := instance(t, srv.Addr(), s, log, func(o *tiered.Options[value]) { o.RedisTimeout = patience })
 	trusted(t, c)
 	require.NoError(t, raw.Set(soon(t), entry("k"), "a string", 0).Err())
 	require.Zero(t, get(t, c, "k"))
@@ -278,12 +273,11 @@ func TestAnEntryOverTheLimitIsReplaced(t *testing.T) {
 			raw := client(t, srv.Addr())
 			c := ready(t, srv.Addr(), s, func(o *tiered.Options[value]) {
 				o.LocalTTL = tiered.Off
-				o.RedisTimeout = 5 * time.Second // on a busy machine, 64 MB keep Redis busy for a while
+				o.MaxStaleness, o.RedisTimeout = time.Minute, 5*time.Second // on a busy machine, 64 MB keep Redis busy for a while
 			})
 			keys := []string{"a", "b", "c", "d"} // more than it takes to open the breaker
 			for _, key := range keys {
-				get(t, c, key)
-				field := raw.HKeys(soon(t), entry(key)).Val()[0]
+				field, _ := kept(t, c, raw, key)
 				require.NoError(t, raw.HSet(soon(t), entry(key), field, strings.Repeat("x", size)).Err())
 			}
 			for _, key := range keys {

@@ -98,7 +98,7 @@ func TestAPausedProcess(t *testing.T) {
 		time.Sleep(100 * time.Millisecond) // some reads, from L1
 		freeze(t, process)
 		v := raw.Incr(soon(t), sourceKey).Val()
-		require.NoError(t, writer.Invalidate(soon(t), pausedKey))
+		confirm(t, func() error { return writer.Invalidate(soon(t), pausedKey) })
 		acknowledged := monotonic()
 		lost := round%2 == 1
 		if lost {

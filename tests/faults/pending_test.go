@@ -40,7 +40,7 @@ func TestAnInvalidationThatDoesNotGetThrough(t *testing.T) {
 		require.Equal(t, loads+1, s.loads.Load(), "loaded each time")
 	}
 	require.Equal(t, before, raw.HGetAll(soon(t), entry("k")).Val(), "nothing is stored in L2, no lease is taken")
-	require.True(t, writer.Health().RemoteTrusted)
+	eventually(t, "L2 is trusted", func() bool { return writer.Health().RemoteTrusted })
 	loads := s.loads.Load()
 	get(t, writer, "bystander")
 	require.Equal(t, loads, s.loads.Load(), "other keys are not concerned")

@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"hash/fnv"
 	"log/slog"
 	"os"
@@ -112,8 +113,8 @@ func (s *source) holdLoads() (letGo func()) {
 }
 
 func (s *source) load(ctx context.Context, key string) (value, error) {
-	s.loads.Add(1)
 	v, hold := s.begin(key)
+	s.loads.Add(1) // whoever sees it counted knows that it has read
 	defer s.end()
 	if hold != nil {
 		select {
@@ -210,6 +211,40 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	for began := time.Now(); !ok(); time.Sleep(time.Millisecond) {
 		require.Less(t, time.Since(began), patience, "waited too long: %s", what)
 	}
+}
+
+// confirm repeats an invalidation until Redis has confirmed it, which a busy machine may prevent for a RedisTimeout, and
+// returns how long the last one took.
+func confirm(t testing.TB, invalidate func() error) (took time.Duration) {
+	t.Helper()
+	eventually(t, "confirmed", func() bool {
+		began := time.Now()
+		err := invalidate()
+		took = time.Since(began)
+		if errors.Is(err, tiered.ErrPending) {
+			return false
+		}
+		require.NoError(t, err)
+		return true
+	})
+	return took
+}
+
+// kept reads key until Redis has its entry: a Get whom a busy machine has kept from Redis for a RedisTimeout loads without.
+func kept(t testing.TB, c *cache, admin *redis.Client, key string) (field, envelope string) {
+	t.Helper()
+	eventually(t, "Redis keeps "+key, func() bool {
+		get(t, c, key)
+		for name, content := range admin.HGetAll(soon(t), entry(key)).Val() {
+			if !strings.HasSuffix(name, ".l") && !strings.HasSuffix(name, ".w") {
+				field, envelope = name, content
+				return true
+			}
+		}
+		confirm(t, func() error { return c.Invalidate(soon(t), key) })
+		return false
+	})
+	return field, envelope
 }
 
 // get returns the version that c has of key.

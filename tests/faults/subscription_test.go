@@ -66,15 +66,25 @@ func (l *listening) finish(t *testing.T, what string) {
 	l.acquit(t)
 }
 
+// usesRedisAlone waits until the reader's heartbeats go well, which a busy machine may have delayed; without proof it must not
+// trust L1.
+func (l *listening) usesRedisAlone(t *testing.T) {
+	t.Helper()
+	eventually(t, "L2 is trusted", func() bool {
+		h := l.reader.Health()
+		require.False(t, h.LocalTrusted)
+		return h.RemoteTrusted
+	})
+}
+
 func TestASubscriptionKilledAgainAndAgain(t *testing.T) {
 	l := newListening(t)
-	const kills = 15
-	writes := 0
-	for range kills {
+	kills, writes, began := 0, 0, time.Now()
+	for ; kills < 15 || l.reader.Stats().Sessions <= 2; kills++ {
+		require.Less(t, time.Since(began), patience, "it does not connect again")
 		require.NoError(t, l.admin.ClientKillByFilter(soon(t), "TYPE", "pubsub").Err())
 		writes += l.writeFor(t, 60*time.Millisecond)
 	}
-	require.Greater(t, l.reader.Stats().Sessions, uint64(2))
 	l.finish(t, fmt.Sprintf("%d kills, %d writes", kills, writes))
 }
 
@@ -83,8 +93,7 @@ func TestAHalfOpenSubscription(t *testing.T) {
 	l := newListening(t)
 	l.proxy.set(rule{down: swallow}, bus)
 	writes := l.writeFor(t, 2*listenBound)
-	require.False(t, l.reader.Health().LocalTrusted, "without proof L1 is not trusted")
-	require.True(t, l.reader.Health().RemoteTrusted)
+	l.usesRedisAlone(t)
 	l.proxy.heal()
 	l.finish(t, fmt.Sprintf("%d writes while nothing came down", writes))
 }
@@ -112,9 +121,7 @@ func TestDataWithoutABus(t *testing.T) {
 			l := newListening(t)
 			strike(l.proxy)
 			writes := l.writeFor(t, 2*listenBound)
-			h := l.reader.Health()
-			require.False(t, h.LocalTrusted)
-			require.True(t, h.RemoteTrusted, "%v", h.RedisError)
+			l.usesRedisAlone(t)
 			hits := l.reader.Stats().RemoteHits
 			eventually(t, "L2 is used", func() bool { l.writeFor(t, time.Millisecond); return l.reader.Stats().RemoteHits > hits })
 			l.proxy.heal()
@@ -128,9 +135,7 @@ func TestABusWithoutData(t *testing.T) {
 	l := newListening(t)
 	l.proxy.set(rule{up: swallow}, control, data)
 	writes := l.writeFor(t, 2*listenBound)
-	h := l.reader.Health()
-	require.False(t, h.RemoteTrusted)
-	require.Error(t, h.RedisError)
+	eventually(t, "no heartbeat arrives", func() bool { h := l.reader.Health(); return !h.RemoteTrusted && h.RedisError != nil })
 	l.proxy.heal()
 	l.finish(t, fmt.Sprintf("%d writes", writes))
 }
