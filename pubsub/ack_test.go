@@ -46,8 +46,13 @@ func TestAFloodOfQuestions(t *testing.T) {
 			}
 			return false
 		})
+		ask := func(token string) {
+			s.publish("a", Message{Op: Ask, Sender: "0123456789abcdef", Token: token})
+		}
+		ask("first")
+		synctest.Wait() // who sends is at the gate, and takes no more
 		for i := range 10 * maxAcks {
-			s.publish("a", Message{Op: Ask, Sender: "0123456789abcdef", Token: fmt.Sprint(i)})
+			ask(fmt.Sprint(i))
 		}
 		s.publish("a", inv("k"))
 		synctest.Wait()

@@ -49,6 +49,8 @@ type Bus struct {
 	questions questions
 	acks      acks
 
+	writePatience time.Duration // the constant, but in tests
+
 	// mu guards what follows, and is held while a member's Handler runs: so a member that joins is told of the session
 	// either by Join or by the receiver, never by both or by neither.
 	mu       sync.Mutex
@@ -106,6 +108,8 @@ func New(client redis.UniversalClient, opts Options) *Bus {
 		channels: make(map[string]*channel),
 		beating:  make(chan struct{}, 1),
 		acks:     make(acks, maxAcks),
+
+		writePatience: writePatience,
 	}
 	b.berth = berth{life: ctx, logger: logger, redial: opts.Redial, again: b.Kick}
 	b.inbox = b.inboxOf(id)

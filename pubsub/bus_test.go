@@ -125,7 +125,7 @@ func TestManyLostConnections(t *testing.T) {
 
 func TestAServerThatRestarts(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRigThatRestarts(t)
 	a, _ := r.joined("a", lasting)
 	b, _ := r.joined("b", lasting)
 	for i := 1; i <= 3; i++ {
@@ -145,7 +145,7 @@ func TestAServerThatRestarts(t *testing.T) {
 
 func TestAServerThatIsDownAtFirst(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRigThatRestarts(t)
 	r.mini.Close()
 	h, _ := r.join("a", lasting)
 	eventually(t, "failed heartbeats", func() bool { return len(h.reports()) >= 3 })

@@ -35,6 +35,7 @@ type Cluster struct {
 
 	bound, lastBound atomic.Int64 // as Bus has them
 	idleFor          time.Duration
+	writePatience    time.Duration // these two are the constants, but in tests
 
 	// mu guards what follows and what shards have, and is held while a Handler runs.
 	mu       sync.Mutex
@@ -116,8 +117,8 @@ func NewCluster(opts ClusterOptions) *Cluster {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Cluster{
 		opts: opts, logger: quiet.New(opts.Logger, time.Minute), id: newID(idBytes / 2), ctx: ctx, cancel: cancel,
-		idleFor: idleFor,
-		search:  make(chan struct{}, 1), shards: make(map[string]*shard),
+		idleFor: idleFor, writePatience: writePatience,
+		search: make(chan struct{}, 1), shards: make(map[string]*shard),
 	}
 	for i := range opts.Table.Count() {
 		tag := "tandem:{" + opts.Table.Tag(i) + "}:"

@@ -184,8 +184,12 @@ func TestOnAClusterWhereConnectionsLead(t *testing.T) {
 	require.Equal(t, before, r.report(a).Version)
 
 	// While nobody knows the server a connection leads elsewhere, and something may be written there.
-	r.bus.shardOf(2).whereabouts.doubt()
-	require.True(t, r.bus.Reached(node.Addr(), info(far)))
+	s, id := r.bus.shardOf(2), info(far)
+	<-s.beating // a heartbeat would make it known
+	s.whereabouts.doubt()
+	reached := r.bus.Reached(node.Addr(), id)
+	s.beating <- struct{}{}
+	require.True(t, reached)
 	moved := func(e *ear) bool { return slices.ContainsFunc(e.reports(), func(b BeatReport) bool { return b.Moved }) }
 	r.eventually("all partitions of the node are told", func() bool { return moved(a) && moved(b) })
 	require.False(t, moved(c))
@@ -273,9 +277,14 @@ func TestOnAClusterServersDifferWithinAHeartbeat(t *testing.T) {
 		}
 	}
 	r.wire.mu.Unlock()
+	s := r.bus.shardOf(first)
+	<-s.beating // the next one finds both
+	goOn := sync.OnceFunc(func() { s.beating <- struct{}{} })
+	defer goOn()
 	for _, p := range []int{first, last} { // what is not as expected is found out by beat.lua
 		require.NoError(t, r.rdb.HDel(t.Context(), r.key(p, "instances"), r.bus.ID()).Err())
 	}
+	goOn()
 	r.bus.Kick(first)
 	r.eventually("all partitions of the node are told", func() bool { return moved(a) && moved(b) })
 	require.Greater(t, r.nodes.redialled(node.Addr()), redials)

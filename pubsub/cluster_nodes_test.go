@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -46,7 +45,7 @@ func TestOnAClusterAMasterDies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newClusterRig(t, redisserver.ClusterOptions{NodeTimeout: time.Second, Args: []string{"--cluster-require-full-coverage", "no"}}, nil)
+			r := newClusterRig(t, redisserver.ClusterOptions{Args: []string{"--cluster-require-full-coverage", "no"}}, nil)
 			const p = 2
 			elsewhere, _ := r.apart(p)
 			lost, _ := r.listened(p)
@@ -71,7 +70,7 @@ func TestOnAClusterAMasterDies(t *testing.T) {
 func TestOnAClusterAMasterDiesWithoutSuccessor(t *testing.T) {
 	t.Parallel()
 	r := newClusterRig(t, redisserver.ClusterOptions{
-		Replicas: -1, NodeTimeout: time.Second, Args: []string{"--cluster-require-full-coverage", "no"},
+		Replicas: -1, Args: []string{"--cluster-require-full-coverage", "no"},
 	}, nil)
 	const p = 2
 	elsewhere, _ := r.apart(p)
@@ -92,7 +91,7 @@ func TestOnAClusterAMasterDiesWithoutSuccessor(t *testing.T) {
 // A master that hears of no majority refuses writes, and takes messages as before.
 func TestOnAClusterAMasterThatIsCutOffProvesNothing(t *testing.T) {
 	t.Parallel()
-	r := newClusterRig(t, redisserver.ClusterOptions{Replicas: -1, NodeTimeout: time.Second, Links: true}, nil)
+	r := newClusterRig(t, redisserver.ClusterOptions{Replicas: -1, Links: true}, nil)
 	const p = 2
 	e, _ := r.listened(p)
 	node := r.master(p)
@@ -140,7 +139,7 @@ func TestOnAClusterAFailoverOfWhichNothingIsHeard(t *testing.T) {
 	talk, stop := r.talk(p, elsewhere)
 	require.NoError(t, r.servers.Failover(r.servers.Replicas(old)[0]))
 	r.eventually("the end", func() bool { return e.count("end") > 0 })
-	require.True(t, swallowed.Load())
+	r.eventually("it was said", swallowed.Load) // a refusal may be read before
 	require.ErrorContains(t, e.of("end")[0].err, "MOVED ")
 	r.proves("a proof from the heir", e, other)
 	stop(elsewhere)

@@ -74,6 +74,7 @@ func newClusterRigOn(t *testing.T, servers *redisserver.Cluster, route func(Rout
 	}
 	r.nodes = &nodeClients{given: given}
 	r.bus = NewCluster(ClusterOptions{Router: to, Table: r.table, Node: r.nodes.get, Redial: r.nodes.redial, Gone: r.nodes.gone})
+	r.bus.writePatience = patience
 	t.Cleanup(func() {
 		r.bus.Stop()
 		r.nodes.close()

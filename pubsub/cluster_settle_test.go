@@ -15,7 +15,7 @@ import (
 func (r *clusterRig) settles(p int) time.Duration {
 	r.Helper()
 	began := time.Now()
-	require.NoError(r, r.bus.Settle(r.Context(), r.topic(p, r.channel(p), nil), time.Second))
+	require.NoError(r, r.bus.Settle(r.Context(), r.topic(p, r.channel(p), nil), patience))
 	return time.Since(began)
 }
 
@@ -173,6 +173,8 @@ func TestOnAClusterAcknowledgementsOutsideASession(t *testing.T) {
 	require.NoError(t, err)
 	r.eventually("the end", func() bool { return e.count("end") == 1 })
 	ask("second")
+	require.EqualValues(t, 1, node.SPublish(t.Context(), r.channel(p), inv("mark").Encode()).Val())
+	r.eventually("it has been heard, outside a session", func() bool { return e.count("message") == 1 })
 	require.NoError(t, m.Abort())
 	r.eventually("a session", func() bool { return e.count("begin") == 2 })
 	ask("third")

@@ -56,6 +56,7 @@ func TestStrayMessagesOnThePrivateChannelProveNothing(t *testing.T) {
 	})
 	h, _ := r.joined("a", lasting)
 	eventually(t, "a report", func() bool { return len(h.reports()) >= 2 })
+	<-r.bus.beating
 	r.onCommand(func(p *server.Peer, cmd string, _ []string) bool { // from here on no heartbeat succeeds
 		if strings.HasPrefix(cmd, "EVAL") {
 			p.WriteError("READONLY no")
@@ -63,6 +64,7 @@ func TestStrayMessagesOnThePrivateChannelProveNothing(t *testing.T) {
 		}
 		return false
 	})
+	r.bus.beating <- struct{}{}
 	quiet := func() {
 		t.Helper()
 		// A message on the topic's channel comes after all that was published before.

@@ -163,7 +163,7 @@ func (s *subscription) writeLoop() {
 		s.requests = nil
 		s.bus.mu.Unlock()
 		for _, r := range requests {
-			ctx := redisclient.Deadline(s.ctx, time.Now().Add(min(s.bus.interval(), writePatience)))
+			ctx := redisclient.Deadline(s.ctx, time.Now().Add(min(s.bus.interval(), s.bus.writePatience)))
 			var err error
 			if r.leave {
 				err = s.ps.Unsubscribe(ctx, r.channel)

@@ -66,7 +66,9 @@ func TestSteadyHeartbeatsRegister(t *testing.T) {
 	f, srv := serverFixture(t, redisserver.Options{})
 	r := newRigTo(t, srv.Addr)
 	h := r.recorder()
-	_, err := r.bus.Join(registeredTopic(h))
+	topic := registeredTopic(h)
+	topic.Bound = lasting
+	_, err := r.bus.Join(topic)
 	require.NoError(t, err)
 	eventually(t, "a proof", h.proven)
 	field := func() string { return f.rdb.HGet(f.ctx(), registry, r.bus.ID()).Val() }

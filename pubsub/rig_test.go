@@ -21,6 +21,7 @@ import (
 
 	"github.com/tandemcache/tandem/internal/redisclient"
 	"github.com/tandemcache/tandem/tests/leak"
+	"github.com/tandemcache/tandem/tests/port"
 )
 
 func TestMain(m *testing.M) { leak.Main(closing{m}) }
@@ -37,7 +38,8 @@ func (c closing) Run() int {
 // patience is how long a test waits for something that must happen.
 const patience = 10 * time.Second
 
-// lasting is a bound under which no session of a test ends for its silence, and no heartbeat is sent unless somebody asks.
+// lasting is a bound under which a session ends after five seconds of silence, and heartbeats are as rare as maxInterval lets them
+// be: there is one about every two seconds all the same, so who waits for one asks for it.
 const lasting = time.Hour
 
 func eventually(t testing.TB, what string, ok func() bool) {
@@ -378,7 +380,21 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	m := miniredis.RunT(t)
-	r := newRigAt(t, m.Addr(), &wire{dial: tcp})
+	r := newRigOn(t, m.Addr())
+	r.watch(m)
+	return r
+}
+
+// newRigThatRestarts is a rig whose miniredis keeps its port while it is closed.
+func newRigThatRestarts(t *testing.T) *rig {
+	t.Helper()
+	own, err := port.Reserve()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, own.Release()) })
+	m := miniredis.NewMiniRedis()
+	require.NoError(t, m.StartAddr(own.Addr()))
+	t.Cleanup(m.Close)
+	r := newRigOn(t, m.Addr())
 	r.watch(m)
 	return r
 }
@@ -400,6 +416,14 @@ func newRigOnPipes(t *testing.T) *rig {
 	require.NoError(t, conn.Close())
 	r := newRigAt(t, "127.0.0.1:1", &wire{dial: func(context.Context, string, string) (net.Conn, error) { return m.Dial() }})
 	r.watch(m)
+	return r
+}
+
+// newRigOn is a rig on a server whose sockets take what is written, however long a busy machine takes to write it.
+func newRigOn(t *testing.T, addr string) *rig {
+	t.Helper()
+	r := newRigAt(t, addr, &wire{dial: tcp})
+	r.bus.writePatience = patience
 	return r
 }
 
@@ -439,6 +463,7 @@ func newRigTo(t *testing.T, target func() string) *rig {
 		r.redials.Add(1)
 		r.client.Reset()
 	}})
+	r.bus.writePatience = patience
 	return r
 }
 

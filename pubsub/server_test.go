@@ -19,7 +19,7 @@ import (
 func newRigOnServer(t *testing.T, opt redisserver.Options) (*rig, *redisserver.Server, *redis.Client) {
 	t.Helper()
 	srv := redisserver.Run(t, opt)
-	return newRigAt(t, srv.Addr(), &wire{dial: tcp}), srv, srv.Client()
+	return newRigOn(t, srv.Addr()), srv, srv.Client()
 }
 
 func say(t *testing.T, rdb *redis.Client, channel string, m Message) {
@@ -116,7 +116,7 @@ func TestOnRedisAServerThatCrashesAndComesBack(t *testing.T) {
 // A process that stands still answers nothing and closes nothing.
 func TestOnRedisAServerThatStandsStill(t *testing.T) {
 	t.Parallel()
-	const bound = 2 * time.Second
+	const bound = 7 * time.Second // of which two are left when it has been silent for too long
 	r, srv, _ := newRigOnServer(t, redisserver.Options{})
 	h, _ := r.joined("a", bound)
 	ends := h.count("end")
@@ -226,7 +226,7 @@ func TestTheDocumentedInvalidationFromAShell(t *testing.T) {
 		t.Helper()
 		r, srv, rdb := newRigOnServer(t, redisserver.Options{})
 		first, _ := r.joined(channel, lasting)
-		second, _ := newRigAt(t, srv.Addr(), &wire{dial: tcp}).joined(channel, lasting)
+		second, _ := newRigOn(t, srv.Addr()).joined(channel, lasting)
 		require.NoError(t, rdb.HSet(t.Context(), entry, "cbor.0000000000000001", "value", "cbor.0000000000000001.l", "lease").Err())
 		return []*recorder{first, second}, srv, rdb
 	}

@@ -179,7 +179,7 @@ func (s *shard) writeLoop(c *shardConn) {
 			}
 			r := c.nextLocked()
 			s.of.mu.Unlock()
-			ctx := redisclient.Deadline(c.ctx, time.Now().Add(min(s.of.interval(), writePatience)))
+			ctx := redisclient.Deadline(c.ctx, time.Now().Add(min(s.of.interval(), s.of.writePatience)))
 			ask := c.ps.SSubscribe
 			if r.leave {
 				ask = c.ps.SUnsubscribe

@@ -204,8 +204,9 @@ func TestSteadyHeartbeatsOfABus(t *testing.T) {
 	t.Parallel()
 	f, srv := serverFixture(t, redisserver.Options{})
 	r := newRigTo(t, srv.Addr)
-	h, _ := r.joined("a", time.Second)
+	h, _ := r.joined("a", lasting)
 	used := func() bool {
+		r.bus.Kick()
 		known, err := f.rdb.ScriptExists(f.ctx(), steadyHash()).Result()
 		return err == nil && known[0]
 	}
@@ -217,13 +218,17 @@ func TestSteadyHeartbeatsOfABus(t *testing.T) {
 	first := h.latest().Version
 	require.NoError(t, f.rdb.Set(f.ctx(), key, otherVersion+":+", time.Hour).Err())
 	after := len(h.reports())
-	eventually(t, "a heartbeat", func() bool { return len(h.reports()) > after+1 }) // one may have been on its way
+	another := func() bool { // after one that may have been on its way
+		r.bus.Kick()
+		return len(h.reports()) > after+1
+	}
+	eventually(t, "a heartbeat", another)
 	require.NotEqual(t, first, h.reports()[after+1].Version)
 	require.Equal(t, otherVersion, h.reports()[after+1].Version)
 
 	require.NoError(t, f.rdb.Del(f.ctx(), key).Err())
 	after = len(h.reports())
-	eventually(t, "a heartbeat", func() bool { return len(h.reports()) > after+1 })
+	eventually(t, "a heartbeat", another)
 	require.NotEqual(t, otherVersion, h.reports()[after+1].Version)
 	require.Len(t, h.reports()[after+1].Version, versionLen)
 	for _, b := range h.reports() {

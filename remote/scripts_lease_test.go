@@ -139,10 +139,11 @@ var acquireSpecs = []spec{
 	{"acquire/an expired lease is taken over", func(f *fixture) {
 		f.put(f.b, "other", time.Hour) // keeps the key, so that it is not Redis that forgets the lease
 		dead, next := NewToken(), NewToken()
-		l, err := f.a.Acquire(f.ctx(), key, dead, Wanted, 30*time.Millisecond, "inbox")
-		require.NoError(f, err)
-		require.Equal(f, Acquired, l.Outcome)
+		l := f.acquire(f.a, dead)
 		f.wait(f.a, "waiter")
+		mine, err := f.a.Renew(f.ctx(), key, dead, time.Millisecond)
+		require.NoError(f, err)
+		require.True(f, mine)
 		require.Eventually(f, func() bool {
 			l, err := f.a.Acquire(f.ctx(), key, next, Wanted, ttl, "waiter")
 			return err == nil && l.Outcome == Acquired
@@ -150,7 +151,7 @@ var acquireSpecs = []spec{
 		f.requireLease(f.a, next, ttl)
 		ears := f.listen("waiter")
 		f.fill(f.a, dead, "of the dead", ttl, l.Epoch, false)
-		mine, err := f.a.Renew(f.ctx(), key, dead, ttl)
+		mine, err = f.a.Renew(f.ctx(), key, dead, ttl)
 		require.NoError(f, err)
 		require.False(f, mine)
 		require.NoError(f, f.a.Release(f.ctx(), key, dead, []byte("failed")))

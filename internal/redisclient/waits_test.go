@@ -173,5 +173,5 @@ func TestSubscriptionsThatTimedOutLeaveNothingBehind(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.Zero(t, l.open.Load())
+	require.Eventually(t, func() bool { return l.open.Load() == 0 }, patience, time.Millisecond)
 }
