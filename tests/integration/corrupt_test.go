@@ -20,7 +20,7 @@ func TestSpoiledEntries(t *testing.T) {
 		const key = "spoiled"
 		redisKey := r.keys.Entry(key)
 		// L1 is off: every Get asks Redis.
-		c := instance(t, r, s, func(o *tiered.Options[Value]) { o.LocalTTL = tiered.Off })
+		c := instance(t, r, s, calm, func(o *tiered.Options[Value]) { o.LocalTTL = tiered.Off })
 
 		get(t, c, key)
 		fields, err := admin.HGetAll(ctx, redisKey).Result()
@@ -87,8 +87,8 @@ func TestSpoiledEntries(t *testing.T) {
 func TestTwoSchemasSideBySide(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *rig) {
 		s := newSource(0)
-		cbor := instance(t, r, s)
-		json := instance(t, r, s, func(o *tiered.Options[Value]) { o.Codec = codec.JSON })
+		cbor := instance(t, r, s, calm)
+		json := instance(t, r, s, calm, func(o *tiered.Options[Value]) { o.Codec = codec.JSON })
 		type Other struct {
 			Key     int    // a string in Value
 			Version string // a number in Value
@@ -96,7 +96,7 @@ func TestTwoSchemasSideBySide(t *testing.T) {
 		var otherLoads int
 		other, err := tiered.New(r.client(t), r.name(), tiered.Options[Other]{
 			Load:     func(context.Context, string) (Other, error) { otherLoads++; return Other{Key: 1, Version: "x"}, nil },
-			LocalTTL: tiered.Off,
+			LocalTTL: tiered.Off, MaxStaleness: calmBound, RedisTimeout: unhurried,
 		})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, other.Close()) }()

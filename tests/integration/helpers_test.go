@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -28,7 +29,15 @@ func (r runner) Run() int {
 	return r.m.Run()
 }
 
-const patience = 20 * time.Second
+const (
+	patience = 20 * time.Second
+	// unhurried is a RedisTimeout for tests that are not about it: a busy machine keeps it.
+	unhurried = 5 * time.Second
+	// calmBound is a MaxStaleness within which an instance has proof on a busy machine too, as exact counts need it.
+	calmBound = 10 * time.Second
+)
+
+func calm(o *tiered.Options[Value]) { o.MaxStaleness = calmBound }
 
 func soon(t testing.TB) context.Context {
 	t.Helper()
@@ -40,6 +49,23 @@ func soon(t testing.TB) context.Context {
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, patience, time.Millisecond, what)
+}
+
+// confirm repeats an invalidation until Redis has confirmed it, which a heartbeat that was late on a busy machine may prevent, and
+// returns how long the last one took.
+func confirm(t testing.TB, invalidate func() error) (took time.Duration) {
+	t.Helper()
+	eventually(t, "confirmed", func() bool {
+		began := time.Now()
+		err := invalidate()
+		took = time.Since(began)
+		if errors.Is(err, tiered.ErrPending) {
+			return false
+		}
+		require.NoError(t, err)
+		return true
+	})
+	return took
 }
 
 // Value is big enough for a torn or mixed-up one to show.
@@ -126,7 +152,7 @@ func client(t testing.TB, srv server) *redis.Client {
 func instance(t testing.TB, at place, s *source, change ...func(*tiered.Options[Value])) *tiered.Cache[Value] {
 	t.Helper()
 	opts := tiered.Options[Value]{
-		Load: s.load, LocalBytes: 8 << 20, Logger: slog.New(slog.DiscardHandler),
+		Load: s.load, LocalBytes: 8 << 20, RedisTimeout: unhurried, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {
 		f(&opts)
@@ -155,6 +181,19 @@ func get(t testing.TB, c *tiered.Cache[Value], key string) int64 {
 		require.FailNowf(t, "wrong value", "%s: %+v", key, v)
 	}
 	return v.Version
+}
+
+// stored reads new keys until Redis has taken what was loaded for one, and returns that: a Get that a busy machine has kept from
+// Redis loads without.
+func stored(t testing.TB, c *tiered.Cache[Value]) (key string) {
+	t.Helper()
+	eventually(t, "one is in Redis", func() bool {
+		key += "k"
+		fills := c.Stats().Fills
+		get(t, c, key)
+		return c.Stats().Fills > fills
+	})
+	return key
 }
 
 func wait[T any](t testing.TB, what string, ch <-chan T) T {

@@ -14,7 +14,7 @@ import (
 func TestOneLoadForAThousandReaders(t *testing.T) {
 	onBoth(t, func(t *testing.T, r *rig) {
 		s := newSource(20 * time.Millisecond)
-		f := fleet(t, 4, r, s)
+		f := fleet(t, 4, r, s, calm)
 		const rounds, readers = 50, 1000
 		walls := make([]time.Duration, 0, rounds)
 		most := int64(0)

@@ -29,7 +29,7 @@ func TestPermissions(t *testing.T) {
 				r.limit(t, rules...)
 				s := newSource(0)
 				c, err := tiered.New(r.limited(t), r.name()+"-"+strings.ReplaceAll(name, " ", "-"), tiered.Options[Value]{
-					Load: s.load, LocalBytes: 8 << 20, Logger: slog.New(slog.DiscardHandler),
+					Load: s.load, LocalBytes: 8 << 20, RedisTimeout: unhurried, Logger: slog.New(slog.DiscardHandler),
 				})
 				require.NoError(t, err)
 				t.Cleanup(func() { _ = c.Close() })

@@ -27,7 +27,7 @@ func TestAnOldLoadAgainstAWrite(t *testing.T) {
 			t.Run(name+" "+who, func(t *testing.T) {
 				onBoth(t, func(t *testing.T, r *rig) {
 					s := newSource(0)
-					f := fleet(t, 3, r, s)
+					f := fleet(t, 3, r, s, calm)
 					loader, writer, cold := f[0], f[writes], f[2]
 					stale := map[string]int{}
 					const rounds = 50

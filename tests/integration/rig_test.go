@@ -118,12 +118,18 @@ func (r *rig) instances(key string) string { return r.keys.Instances(r.keys.Part
 // channel is that of the partition of key.
 func (r *rig) channel(key string) string { return r.keys.Channel(r.keys.Partition(key), 0) }
 
-// size is how many keys there are in Redis, of all caches.
+// size is how many keys the cache has in Redis.
 func (r *rig) size(t testing.TB) (n int64) {
 	t.Helper()
-	for _, admin := range r.admins(t) {
-		n += admin.DBSize(soon(t)).Val()
+	name := "tandem:{" + r.name() + "}:*"
+	if r.partitions() > 1 {
+		name = "tandem:" + r.name() + ":*"
 	}
+	r.everywhere(t, func(ctx context.Context, admin *redis.Client) error {
+		names, err := admin.Keys(ctx, name).Result() // at one instant, where SCAN may return some twice
+		n += int64(len(names))
+		return err
+	})
 	return n
 }
 

@@ -25,7 +25,8 @@ const (
 
 	clusterTimeout = 60 * time.Second // for whatever a cluster has to agree on
 	clusterEvery   = 20 * time.Millisecond
-	nodeTimeout    = time.Second // for one answer of a node that may be paused
+	viewTimeout    = time.Second      // for what a node knows: it may be paused, and is asked again
+	nodeTimeout    = 10 * time.Second // for what a node is told, once: a busy machine may take seconds
 )
 
 // ErrNoMaster is returned where no node that answers has the slot.
@@ -251,13 +252,19 @@ func (c *Cluster) Close() error {
 	return errors.Join(errs...)
 }
 
-// do runs f with a client that asks once and does not wait long.
+// do runs f with a client that asks once, of a node that is believed to live.
 func (n *Node) do(f func(context.Context, *redis.Client) error) error {
+	return n.within(nodeTimeout, f)
+}
+
+// within is do with another patience.
+func (n *Node) within(timeout time.Duration, f func(context.Context, *redis.Client) error) error {
 	rdb := redis.NewClient(&redis.Options{
-		Addr: n.Addr(), MaxRetries: -1, DialerRetries: 1, DialTimeout: nodeTimeout, ContextTimeoutEnabled: true,
+		Addr: n.Addr(), MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
+		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout,
 	})
 	defer func() { _ = rdb.Close() }()
-	ctx, cancel := context.WithTimeout(context.Background(), nodeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := f(ctx, rdb); err != nil {
 		return fmt.Errorf("redisserver: node %s: %w", n.Addr(), err)

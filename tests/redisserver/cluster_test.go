@@ -103,7 +103,7 @@ func TestCluster_Failover_waitsForAgreement(t *testing.T) {
 	require.NoError(t, <-replaced)
 	require.NoError(t, c.AwaitWhole())
 	require.Same(t, heir, masterOf(t, c, slot))
-	require.Contains(t, heir.Output(), "Manual failover user request accepted", "what was waited for")
+	requireLogs(t, heir.Server, "Manual failover user request accepted") // what was waited for
 }
 
 func TestCluster_killedMasterIsReplaced(t *testing.T) {

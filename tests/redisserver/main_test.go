@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +49,13 @@ func requireRefused(t *testing.T, addr string) {
 		}
 		return err != nil
 	}, 10*time.Second, 5*time.Millisecond, "something still listens at %s", addr)
+}
+
+// requireLogs waits until srv's output has text: what it has written may be on its way here while it answers already.
+func requireLogs(t *testing.T, srv *redisserver.Server, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(srv.Output(), text) },
+		10*time.Second, 5*time.Millisecond, "%s is not in the output", text)
 }
 
 // impatient returns a client that asks once and gives up after 200 ms.

@@ -19,7 +19,7 @@ func TestRun_answers(t *testing.T) {
 
 	require.NoError(t, srv.Client().Ping(t.Context()).Err())
 	require.Regexp(t, `^\d+\.\d+\.\d+`, srv.Version())
-	require.Contains(t, srv.Output(), "Ready to accept connections")
+	requireLogs(t, srv, "Ready to accept connections")
 	host, _, err := net.SplitHostPort(srv.Addr())
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.1", host)
@@ -176,7 +176,7 @@ func TestServer_concurrentUse(t *testing.T) {
 	wg.Wait()
 
 	require.NoError(t, srv.Restart())
-	require.NoError(t, ping(t, srv))
+	require.NoError(t, srv.Client().Ping(t.Context()).Err())
 }
 
 func runID(t *testing.T, rdb *redis.Client) string {

@@ -50,7 +50,7 @@ func (v view) myself() viewLine {
 // view asks the node for what it knows. See https://redis.io/docs/latest/commands/cluster-nodes/.
 func (n *Node) view() (view, error) {
 	var text string
-	if err := n.do(func(ctx context.Context, rdb *redis.Client) (err error) {
+	if err := n.within(viewTimeout, func(ctx context.Context, rdb *redis.Client) (err error) {
 		text, err = rdb.ClusterNodes(ctx).Result()
 		return err
 	}); err != nil {
@@ -221,7 +221,7 @@ func (v view) owners() string {
 
 // well asks the node for the state of the cluster of n nodes, and if it is a replica for that of its link to its master.
 func (n *Node) well(nodes int) error {
-	return n.do(func(ctx context.Context, rdb *redis.Client) error {
+	return n.within(viewTimeout, func(ctx context.Context, rdb *redis.Client) error {
 		cluster, err := rdb.ClusterInfo(ctx).Result()
 		if err != nil {
 			return err
