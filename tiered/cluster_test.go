@@ -52,13 +52,7 @@ func TestC6OnePartitionOfANodeRefuses(t *testing.T) {
 		}
 		err := write()
 		require.ErrorIs(t, err, ErrPending, what)
-		var named []string
-		for _, one := range err.(interface{ Unwrap() []error }).Unwrap() {
-			var k *KeysError
-			require.ErrorAs(t, one, &k, what)
-			named = append(named, k.Keys...)
-		}
-		require.ElementsMatch(t, refused, named, what)
+		require.ElementsMatch(t, refused, keysNamed(t, err), what)
 		require.Equal(t, len(refused), f[0].Health().PendingKeys, what)
 		require.Equal(t, want, getMany(t, f[0], keys...), what)
 		r.up()

@@ -17,10 +17,10 @@ func ExampleGetOptions() {
 	ctx := context.Background()
 	rdb := redis.NewClient(&redis.Options{Addr: tiered.ExampleRedis()})
 	defer rdb.Close()
-	var calls atomic.Int32
+	var down atomic.Bool // the shop
 	prices, err := tiered.New(rdb, "prices", tiered.Options[int]{
 		Load: func(context.Context, string) (int, error) {
-			if calls.Add(1) > 1 {
+			if down.Load() {
 				return 0, errors.New("the shop does not answer")
 			}
 			return 42, nil
@@ -39,6 +39,7 @@ func ExampleGetOptions() {
 	var price int
 	for stale := false; !stale; time.Sleep(10 * time.Millisecond) {
 		price, err = prices.GetWith(ctx, "pear", tiered.GetOptions[int]{Stale: &stale})
+		down.Store(prices.Stats().Fills > 0) // as soon as Redis has the price
 	}
 	fmt.Println(price, err)
 	// Output: 42 <nil>

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -26,7 +27,8 @@ func ExampleCache_InvalidateTags() {
 			defer mu.Unlock()
 			return db[id], nil
 		},
-		Tags: func(_ string, u user) []string { return []string{"team:" + u.Team} },
+		Tags:         func(_ string, u user) []string { return []string{"team:" + u.Team} },
+		RedisTimeout: 2 * time.Second,
 	})
 	if err != nil {
 		fmt.Println(err)

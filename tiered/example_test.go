@@ -38,8 +38,8 @@ func ExampleCache_InvalidateAndWait() {
 	allowed.Store(true)
 	permissions, err := tiered.New(rdb, "permissions", tiered.Options[bool]{
 		Load:         func(context.Context, string) (bool, error) { return allowed.Load(), nil },
-		MaxStaleness: 100 * time.Millisecond,
-		Acknowledge:  true, // on every instance
+		RedisTimeout: 2 * time.Second, // rather wait than be unsure
+		Acknowledge:  true,            // on every instance
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -382,7 +382,7 @@ func TestACodecThatBlocksInAComparison(t *testing.T) {
 		<-gate
 	}}
 	_, _, c := newTracked(t, func(o *Options[int]) {
-		o.Codec, o.MaxStaleness, o.CloseTimeout = bad, 300*time.Millisecond, 50*time.Millisecond
+		o.Codec, o.MaxStaleness, o.CloseTimeout = bad, 2*time.Second, 50*time.Millisecond
 	})
 	get(t, c, "k")
 	get(t, c, "l")

@@ -94,7 +94,7 @@ func TestGateAfterANewEpoch(t *testing.T) {
 func TestGateARedisThatTakesNoWritesIsNotRead(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()
-	c := instance(t, r, s, func(o *Options[int]) { o.MaxStaleness, o.LocalTTL = 200*time.Millisecond, Off })
+	c := instance(t, r, s, func(o *Options[int]) { o.LocalTTL = Off })
 	require.Equal(t, 0, get(t, c, "k"))
 	s.write("k") // somebody wrote, and invalidated on the real master
 	require.Equal(t, 0, get(t, c, "k"), "from L2")
@@ -118,7 +118,7 @@ func TestGateARedisThatTakesNoWritesIsNotRead(t *testing.T) {
 func TestGateOneBudgetForAFlight(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()
-	c := instance(t, r, s, func(o *Options[int]) { o.RedisTimeout = 100 * time.Millisecond })
+	c := instance(t, r, s, func(o *Options[int]) { o.MaxStaleness = time.Minute })
 	get(t, c, "warm")
 	release := make(chan struct{})
 	defer close(release)
@@ -128,13 +128,11 @@ func TestGateOneBudgetForAFlight(t *testing.T) {
 		}
 		return nil
 	})
-	for i := range 5 {
-		began := time.Now()
-		require.Equal(t, 0, get(t, c, keyName(i)))
-		require.Less(t, time.Since(began), 2*c.opts.RedisTimeout)
-	}
+	began := time.Now()
+	require.Equal(t, 0, get(t, c, "k"))
+	require.Less(t, time.Since(began), 2*c.opts.RedisTimeout)
 	require.EqualValues(t, 1, c.Stats().Fills, "the warm one")
-	require.NotNil(t, c.local.Get(keyName(0)), "L1 keeps what was loaded")
+	require.NotNil(t, c.local.Get("k"), "L1 keeps what was loaded")
 }
 
 // The epoch that was known before is of no use to the very next read.
@@ -159,13 +157,13 @@ func TestTwoTypesUnderOneName(t *testing.T) {
 	type Cents struct{ Amount int }
 	type Euros struct{ Sum int } // decodes from Cents' JSON without an error, as zero
 	cents, err := New(r.client(t), "prices", Options[Cents]{
-		Codec: codec.JSON, Logger: quietLog(), LocalTTL: Off, LocalBytes: 1 << 20,
+		Codec: codec.JSON, Logger: quietLog(), LocalTTL: Off, LocalBytes: 1 << 20, RedisTimeout: 2 * time.Second,
 		Load: func(context.Context, string) (Cents, error) { return Cents{100}, nil },
 	})
 	require.NoError(t, err)
 	defer cents.Close()
 	euros, err := New(r.client(t), "prices", Options[Euros]{
-		Codec: codec.JSON, Logger: quietLog(), LocalTTL: Off, LocalBytes: 1 << 20,
+		Codec: codec.JSON, Logger: quietLog(), LocalTTL: Off, LocalBytes: 1 << 20, RedisTimeout: 2 * time.Second,
 		Load: func(context.Context, string) (Euros, error) { return Euros{1}, nil },
 	})
 	require.NoError(t, err)

@@ -229,8 +229,9 @@ func TestABatchIsAsOldAsTheHeartbeatThatItBelieves(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, r rig) {
 		b := newBulk()
-		c := bulkInstance(t, r, b)
+		c := bulkInstance(t, r, b, func(o *Options[int]) { o.MaxStaleness = time.Minute })
 		eventually(t, "a heartbeat", func() bool { return c.Health().RemoteTrusted })
+		defer holdBeats(r)() // none is sent after the flight's ticket is taken, and comes before the flight looks
 		n := &flight[int]{key: "a", load: c.opts.Load, byCaller: true, ctx: t.Context(), done: make(chan struct{})}
 		c.flights.join(n)
 		n.ticket = ticketOf(c, "a") // as if there had been no heartbeat when it began

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"regexp"
 	"strings"
 	"sync"
@@ -118,7 +119,8 @@ type redisServer struct {
 	naming
 	*miniredis.Miniredis
 	t    testing.TB
-	addr string // also while it is closed
+	addr string       // also while it is closed
+	away net.Listener // in its place, while it is closed
 	hook atomic.Pointer[func(cmd string, args []string) error]
 }
 
@@ -154,10 +156,28 @@ func (s *redisServer) intercept(f func(cmd string, args []string) error) { s.hoo
 func (s *redisServer) down() { s.intercept(func(string, []string) error { return io.EOF }) }
 func (s *redisServer) up()   { s.hook.Store(nil) }
 
-func (s *redisServer) close() { s.Close() }
+// close has nobody else get its port, as another test's server would.
+func (s *redisServer) close() {
+	s.t.Helper()
+	s.Close()
+	away, err := net.Listen("tcp", s.addr)
+	require.NoError(s.t, err)
+	s.away = away
+	s.t.Cleanup(func() { _ = away.Close() })
+	go func() {
+		for {
+			conn, err := away.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+}
 
 func (s *redisServer) restart() {
 	s.t.Helper()
+	require.NoError(s.t, s.away.Close())
 	require.NoError(s.t, s.Restart())
 	s.watch()
 }
@@ -252,6 +272,23 @@ func wait[T any](t testing.TB, what string, ch <-chan T) T {
 	}
 }
 
+// raise makes most at least n.
+func raise(most *atomic.Int64, n int64) {
+	for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+	}
+}
+
+// keysNamed are those of all the KeysErrors that are joined.
+func keysNamed(t testing.TB, joined error) (keys []string) {
+	t.Helper()
+	for _, err := range joined.(interface{ Unwrap() []error }).Unwrap() {
+		var k *KeysError
+		require.ErrorAs(t, err, &k)
+		keys = append(keys, k.Keys...)
+	}
+	return keys
+}
+
 func keyName(i int) string { return fmt.Sprintf("user:%d", i) }
 
 // isScript reports whether a command runs a script, no heartbeat's, whose number of keys and arguments is as given; scripts
@@ -272,6 +309,21 @@ func isInvalidateAll(cmd string, args []string) bool {
 
 func isBeat(cmd string, args []string) bool {
 	return (cmd == "EVALSHA" || cmd == "EVAL") && len(args) > 2 && probe.MatchString(args[2])
+}
+
+// holdBeats keeps heartbeats from Redis until they are let go.
+func holdBeats(r rig) (letGo func()) {
+	gate := make(chan struct{})
+	r.intercept(func(cmd string, args []string) error {
+		if isBeat(cmd, args) {
+			<-gate
+		}
+		return nil
+	})
+	return sync.OnceFunc(func() {
+		r.up()
+		close(gate)
+	})
 }
 
 // probe is the key of an instance's heartbeat, in a cluster that of a partition.

@@ -156,7 +156,7 @@ func TestLoadTimeout(t *testing.T) {
 			defer close(gate)
 			var calls atomic.Int64
 			c := instance(t, r, newSource(), func(o *Options[int]) {
-				o.LoadTimeout = 300 * time.Millisecond
+				o.LoadTimeout = 2 * time.Second // which the second load has as well
 				o.Load = func(ctx context.Context, _ string) (int, error) {
 					if calls.Add(1) > 1 {
 						return 7, nil
@@ -291,9 +291,7 @@ func TestFlightsOfAHotWrittenKeyAreBounded(t *testing.T) {
 	gate := make(chan struct{})
 	var running, most atomic.Int64
 	c := instance(t, r, newSource(), with(func(context.Context, string) (int, error) {
-		if n := running.Add(1); n > most.Load() {
-			most.Store(n)
-		}
+		raise(&most, running.Add(1))
 		<-gate
 		running.Add(-1)
 		return 1, nil
@@ -395,6 +393,7 @@ func TestADecoderThatExits(t *testing.T) {
 			r := newRedis(t)
 			c, err := New(r.client(t), "things", Options[exits]{
 				Load: func(context.Context, string) (exits, error) { return 1, nil }, Codec: cd, LocalTTL: Off, Logger: quietLog(),
+				RedisTimeout: 2 * time.Second,
 			})
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = c.Close() })

@@ -33,7 +33,7 @@ func TestC2ASetThatHasChosenTheOldMaster(t *testing.T) {
 	hold := &holdingObserver{Observer: NopObserver{}, in: make(chan struct{}), out: make(chan struct{})}
 	c, err := New(s.rdb, "things", Options[string]{
 		Load: func(context.Context, string) (string, error) { return "loaded", nil }, LocalTTL: Off,
-		MaxStaleness: 3 * time.Second, Observer: hold, CloseTimeout: 100 * time.Millisecond,
+		MaxStaleness: 3 * time.Second, RedisTimeout: 2 * time.Second, Observer: hold, CloseTimeout: 100 * time.Millisecond,
 	})
 	require.NoError(t, err)
 	defer func() { _ = c.Close() }()
@@ -61,6 +61,7 @@ func TestInvalidateOfManyKeysWhileANodeHangs(t *testing.T) {
 	nodes := ownCluster(t, redisserver.ClusterOptions{Replicas: -1, NodeTimeout: time.Minute})
 	c, err := New(clientOf(t, nodes, nil), "things", Options[string]{
 		Load: func(context.Context, string) (string, error) { return "v", nil }, CloseTimeout: 100 * time.Millisecond,
+		RedisTimeout: 2 * time.Second,
 	})
 	require.NoError(t, err)
 	defer func() { _ = c.Close() }()
@@ -78,7 +79,7 @@ func TestInvalidateOfManyKeysWhileANodeHangs(t *testing.T) {
 	err = c.Invalidate(t.Context(), keys...)
 	took := time.Since(began)
 	require.ErrorIs(t, err, ErrPending)
-	require.Less(t, took, 10*well+5*DefaultRedisTimeout)
+	require.Less(t, took, 10*well+3*c.opts.RedisTimeout)
 }
 
 // A master that its fellows have lost, and clients have not, answers everybody and takes nothing: its replica is found all the same.
@@ -112,7 +113,9 @@ func TestAChangeWaitsForPartsWithoutANode(t *testing.T) {
 	nodes := ownCluster(t, redisserver.ClusterOptions{Replicas: -1, NodeTimeout: time.Minute})
 	names := namesOf(t, "things", DefaultPartitions)
 	load := func(context.Context, string) (string, error) { return "v", nil }
-	opts := Options[string]{Load: load, CloseTimeout: 100 * time.Millisecond, MaxStaleness: 6 * time.Second}
+	opts := Options[string]{
+		Load: load, CloseTimeout: 100 * time.Millisecond, MaxStaleness: 6 * time.Second, RedisTimeout: 4 * time.Second,
+	}
 	a, err := New(clientOf(t, nodes, nil), "things", opts)
 	require.NoError(t, err)
 	defer func() { _ = a.Close() }()
@@ -130,7 +133,8 @@ func TestAChangeWaitsForPartsWithoutANode(t *testing.T) {
 	defer func() { _ = b.Close() }()
 	require.Eventually(t, func() bool { return nodeOf(b, key) != nil }, 20*time.Second, time.Millisecond)
 	require.Nil(t, nodeOf(b, lost))
-	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+	// It ends before the first heartbeat of the hung node fails, which would tell that there is nothing to wait for.
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, b.Invalidate(ctx, key, lost), ErrPending)
 	require.False(t, pendingOf(b, key).has(key), "the node of this key is well")

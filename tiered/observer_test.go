@@ -162,7 +162,9 @@ func TestObserverHearsOfThoseWhoWait(t *testing.T) {
 	for i := range more {
 		rest = append(rest, getAsync(context.WithValue(soon(t), caller{}, i+1), c, "k"))
 	}
-	eventually(t, "all wait", func() bool { return c.Stats().Joined == more })
+	f := c.flights.find("k", false)
+	require.NotNil(t, f)
+	eventually(t, "all wait", func() bool { n, _ := f.joiners.all(); return n == more })
 	letGo()
 	wait(t, "the first", first)
 	for _, ch := range rest {
@@ -333,7 +335,7 @@ func TestObserverThatCarriesTooMuch(t *testing.T) {
 func TestObserverOfSessions(t *testing.T) {
 	t.Parallel()
 	r, s, w := newRedis(t), newSource(), &witness{}
-	c := instance(t, r, s, observedBy(w), func(o *Options[int]) { o.MaxStaleness = 200 * time.Millisecond })
+	c := instance(t, r, s, observedBy(w))
 	w.has(t, "it has begun", func() bool { return len(w.sessions) == 1 && w.sessions[0].Began })
 	r.down()
 	w.has(t, "it has ended", func() bool { return len(w.sessions) == 2 && !w.sessions[1].Began })

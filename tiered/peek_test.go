@@ -104,6 +104,7 @@ func TestEvictLocal(t *testing.T) {
 	t.Parallel()
 	r, s := newRedis(t), newSource()
 	f := fleet(t, 2, r, s)
+	trustsRedis(t, f...)
 	for _, c := range f {
 		require.Zero(t, get(t, c, "k"))
 	}

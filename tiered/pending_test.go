@@ -58,7 +58,7 @@ func TestALateSetOnlyInvalidates(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, r rig) {
 		s := newSource()
-		c := instance(t, r, s, func(o *Options[int]) { o.RedisTimeout = 300 * time.Millisecond })
+		c := instance(t, r, s)
 		require.NoError(t, c.Set(soon(t), "k", 1)) // the script is known
 		eventually(t, "its message", func() bool { return c.Stats().Received == 1 })
 		var late []any
@@ -75,12 +75,13 @@ func TestALateSetOnlyInvalidates(t *testing.T) {
 		heard := c.Stats().Received
 		require.ErrorIs(t, c.Set(soon(t), "k", 100), ErrPending)
 		require.Equal(t, 0, get(t, c, "k"))
-		eventually(t, "its repetition", func() bool { return c.Stats().Received == heard+1 && c.Health().PendingKeys == 0 })
+		eventually(t, "its repetition", func() bool { return c.Stats().Received > heard && c.Health().PendingKeys == 0 })
+		heard = c.Stats().Received
 		// The repetition came after the latest time at which the Set may store; so does the Set now.
 		stored, err := r.client(t).Do(soon(t), late...).Int()
 		require.NoError(t, err)
 		require.Zero(t, stored)
-		eventually(t, "it has invalidated", func() bool { return c.Stats().Received == heard+2 })
+		eventually(t, "it has invalidated", func() bool { return c.Stats().Received > heard })
 		require.Equal(t, 0, get(t, c, "k"), "the source's value, not the late one")
 	})
 }
@@ -107,7 +108,7 @@ func TestCloseSaysWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, r rig) {
 		s := newSource()
-		c := instance(t, r, s, func(o *Options[int]) { o.CloseTimeout, o.RedisTimeout = 50*time.Millisecond, 20*time.Millisecond })
+		c := instance(t, r, s, func(o *Options[int]) { o.CloseTimeout = 50 * time.Millisecond })
 		r.down()
 		require.ErrorIs(t, c.Invalidate(soon(t), "a", "b", "c"), ErrPending)
 		err := c.Close()
@@ -235,9 +236,7 @@ func TestMaxLoads(t *testing.T) {
 		c := lazyInstance(t, r, newSource(), func(o *Options[int]) {
 			o.MaxLoads = 3
 			o.Load = func(context.Context, string) (int, error) {
-				if n := running.Add(1); n > most.Load() {
-					most.Store(n)
-				}
+				raise(&most, running.Add(1))
 				<-gate
 				running.Add(-1)
 				return 1, nil
@@ -269,7 +268,7 @@ func TestStartingWithoutRedis(t *testing.T) {
 		c := lazyInstance(t, r, s)
 		began := time.Now()
 		require.Equal(t, 0, get(t, c, "k"))
-		require.Less(t, time.Since(began), 2*DefaultRedisTimeout)
+		require.Less(t, time.Since(began), c.opts.RedisTimeout, "it is refused, which is not waited for")
 		require.Equal(t, 0, get(t, c, "k"))
 		require.EqualValues(t, 1, s.loads.Load(), "L1 keeps it for MaxStaleness from the load")
 		s.write("k")

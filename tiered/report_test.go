@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -32,10 +31,7 @@ func (l *logbook) count(text string) int {
 func TestTheLogOfAnOutage(t *testing.T) {
 	t.Parallel()
 	r, s, book := newRedis(t), newSource(), &logbook{}
-	c := instance(t, r, s, func(o *Options[int]) {
-		o.Logger, o.MaxStaleness = slog.New(slog.NewTextHandler(book, nil)), 200*time.Millisecond
-		o.TTL, o.RedisTimeout = time.Minute, 100*time.Millisecond
-	})
+	c := instance(t, r, s, func(o *Options[int]) { o.Logger = slog.New(slog.NewTextHandler(book, nil)) })
 	says := func(line string) {
 		t.Helper()
 		eventually(t, line, func() bool { return book.count(line) == 1 })

@@ -49,7 +49,7 @@ func TestSetManyOfWhatCannotBeStored(t *testing.T) {
 			LoadMany: func(_ context.Context, keys []string) (map[string]string, error) {
 				return map[string]string{"large": "new", "off": "new"}, nil
 			},
-			MaxEntryBytes: 1000, Logger: quietLog(),
+			MaxEntryBytes: 1000, RedisTimeout: 2 * time.Second, Logger: quietLog(),
 			TTLFor: func(key, _ string) time.Duration {
 				switch key {
 				case "off":
@@ -113,8 +113,7 @@ func TestC6AnUnconfirmedSetManyIsRepeated(t *testing.T) {
 		r.down()
 		err = f[0].SetMany(soon(t), map[string]int{"a": b.write("a"), "b": b.write("b")})
 		require.ErrorIs(t, err, ErrPending)
-		require.ErrorAs(t, err, &k)
-		require.Len(t, k.Keys, 2)
+		require.ElementsMatch(t, []string{"a", "b"}, keysNamed(t, err)) // by each node for itself
 		require.Equal(t, map[string]int{"a": 2, "b": 2}, getMany(t, f[0], "a", "b"))
 		r.up()
 		eventually(t, "all is repeated", func() bool { return f[0].Health().PendingKeys == 0 })
@@ -152,7 +151,7 @@ func TestALateSetManyOnlyInvalidates(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, r rig) {
 		b := newBulk()
-		c := bulkInstance(t, r, b, func(o *Options[int]) { o.RedisTimeout = 500 * time.Millisecond })
+		c := bulkInstance(t, r, b)
 		require.NoError(t, c.SetMany(soon(t), map[string]int{"k": 1})) // the script is known
 		eventually(t, "its message", func() bool { return c.Stats().Received == 1 })
 		var late []any
