@@ -15,7 +15,6 @@ require (
 	github.com/stretchr/testify v1.12.1
 	github.com/tandemcache/tandem v0.0.0-00010101000000-000000000000
 	github.com/viccon/sturdyc v1.1.5
-	go.uber.org/goleak v1.3.0
 	gonum.org/v1/plot v0.17.0
 )
 
@@ -45,6 +44,7 @@ require (
 	github.com/x448/float16 v0.8.4 // indirect
 	github.com/zeebo/xxh3 v1.1.0 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
+	go.uber.org/goleak v1.3.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/image v0.30.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect

@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
@@ -128,7 +129,9 @@ func check(t *testing.T, name string, rounds int, model porcupine.Model) (illega
 	})
 	require.NoError(t, err)
 	defer func() {
-		require.NoError(t, in.Close())
+		if err := in.Close(); !errors.Is(err, design.ErrPending) { // which a slow machine may leave
+			require.NoError(t, err)
+		}
 		require.NoError(t, rdb.Close())
 		require.NoError(t, src.Close())
 	}()

@@ -8,7 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
 var (
@@ -19,7 +20,7 @@ var (
 // limit is a bound of memory: no configuration comes near it but some of the larger ones.
 const limit = 60_000_000
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func TestTheProtocolHolds(t *testing.T) {
 	var reached [situations]uint64

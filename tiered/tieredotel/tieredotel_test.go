@@ -152,7 +152,7 @@ func TestALoadIsLinkedToItsWaiters(t *testing.T) {
 	loading, letGo := make(chan struct{}), make(chan struct{})
 	var inLoader trace.SpanContext
 	fleet := tieredtest.NewFleet(t, 1, tiered.Options[string]{
-		Observer: r.Telemetry, MaxStaleness: 3 * time.Second,
+		Observer: r.Telemetry, MaxStaleness: 3 * time.Second, RedisTimeout: 10 * time.Second,
 		Load: func(ctx context.Context, _ string) (string, error) {
 			inLoader = trace.SpanContextFromContext(ctx)
 			close(loading)
@@ -232,7 +232,7 @@ func TestALoadThatFails(t *testing.T) {
 func TestAnInvalidationCarriesItsTrace(t *testing.T) {
 	t.Parallel()
 	r, deaf := newRig(t, tieredotel.Options{}), newRig(t, tieredotel.Options{IgnoreRemote: true})
-	fleet := tieredtest.NewFleet(t, 2, tiered.Options[string]{Observer: r.Telemetry})
+	fleet := tieredtest.NewFleet(t, 2, tiered.Options[string]{Observer: r.Telemetry, RedisTimeout: 10 * time.Second})
 	r.Add(fleet.Cache(1))
 	ctx, span := r.tracer.Start(context.Background(), "update")
 	require.NoError(t, fleet.Cache(0).Invalidate(ctx, "k", "l"))

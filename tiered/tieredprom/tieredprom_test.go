@@ -169,7 +169,7 @@ func TestACache(t *testing.T) {
 	c := tieredprom.New()
 	ctx := context.Background()
 	fleet := tieredtest.NewFleet(t, 2, tiered.Options[string]{
-		Observer: c,
+		Observer: c, RedisTimeout: 10 * time.Second,
 		Load: func(_ context.Context, key string) (string, error) {
 			switch key {
 			case "missing":

@@ -37,7 +37,9 @@ func ExampleFleet_Partition() {
 
 	var users tieredtest.Source[string]
 	users.Set("42", "Ada")
-	fleet := tieredtest.NewFleet(t, 2, tiered.Options[string]{Load: users.Load, MaxStaleness: time.Second})
+	fleet := tieredtest.NewFleet(t, 2, tiered.Options[string]{
+		Load: users.Load, MaxStaleness: time.Second, RedisTimeout: 10 * time.Second,
+	})
 	a, b := fleet.Cache(0), fleet.Cache(1)
 	name, _ := b.Get(t.Context(), "42")
 	fmt.Println("before:", name)

@@ -10,13 +10,13 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/tandemcache/tandem/remote/codec"
 	"github.com/tandemcache/tandem/remote/codec/compress"
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func compressing(t testing.TB, inner codec.Codec, opts compress.Options) *compress.Codec {
 	t.Helper()

@@ -7,14 +7,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/tandemcache/tandem/remote/codec"
 	"github.com/tandemcache/tandem/remote/codec/compress"
 	"github.com/tandemcache/tandem/remote/codec/encrypt"
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // secret returns 32 bytes that differ for each n.
 func secret(n byte) []byte {

@@ -41,7 +41,8 @@ func (f *fleet) instance(t *testing.T, name string, c codec.Codec) *tiered.Cache
 	client := redis.NewClient(&redis.Options{Addr: f.Addr()})
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	cache, err := tiered.New(client, name, tiered.Options[user]{
-		Codec: c, LocalTTL: tiered.Off, RedisTimeout: 10 * time.Second, LeaseWait: tiered.Off, Logger: slog.New(slog.DiscardHandler),
+		Codec: c, LocalTTL: tiered.Off, RedisTimeout: 10 * time.Second, MaxStaleness: 10 * time.Second, LeaseWait: tiered.Off,
+		Logger: slog.New(slog.DiscardHandler),
 		Load: func(context.Context, string) (user, error) {
 			f.loads++ // the test calls Get on one goroutine, which waits for the loader
 			return fromSource, nil

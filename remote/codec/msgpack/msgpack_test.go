@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/tandemcache/tandem/remote/codec"
 	"github.com/tandemcache/tandem/remote/codec/msgpack"
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func TestName_IsPinned(t *testing.T) {
 	t.Parallel()

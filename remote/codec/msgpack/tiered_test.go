@@ -31,7 +31,8 @@ func instance[V any](t *testing.T, addr string, load tiered.LoadFunc[V]) *tiered
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
 	cache, err := tiered.New(client, "users", tiered.Options[V]{
-		Codec: msgpack.Codec, Load: load, LocalTTL: tiered.Off, RedisTimeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		Codec: msgpack.Codec, Load: load, LocalTTL: tiered.Off, RedisTimeout: 10 * time.Second, MaxStaleness: 10 * time.Second,
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, cache.Close()) })

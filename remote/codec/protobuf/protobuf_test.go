@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -23,9 +22,10 @@ import (
 
 	"github.com/tandemcache/tandem/remote/codec"
 	"github.com/tandemcache/tandem/remote/codec/protobuf"
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func TestName_IsPinned(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -108,7 +109,12 @@ func TestANewRateIsSeenAfterTheTTL(t *testing.T) {
 func TestNeverOverTheLimit(t *testing.T) {
 	t.Parallel()
 	redis, a := redisserver.Run(t, redisserver.Options{}), newAPI(t, limit, window)
-	ps := fleet(t, a, redis)
+	door := httptest.NewServer(a) // for the victim alone: once it is closed, nothing arrives any more that was on its way
+	defer door.Close()
+	ps := []*running.Process{start(t, a, redis), start(t, a, redis), start(t, a, redis, "-api", door.URL)}
+	for _, p := range ps {
+		p.AwaitReady(t)
+	}
 	all := new(crowd)
 	defer all.leave()
 	victim := new(crowd)
@@ -131,6 +137,7 @@ func TestNeverOverTheLimit(t *testing.T) {
 	calls(3 * limit) // every instance asks for everything, several times
 	victim.gone.Store(true)
 	ps[2].Kill()
+	door.Close()
 	all.ask(t, start(t, a, redis))
 	calls(2 * limit)
 	require.NoError(t, redis.Restart())

@@ -19,7 +19,7 @@ import (
 // short makes a demo that takes few seconds.
 var short = []string{
 	"demo", "-readers", "60", "-samples", "30", "-rounds", "6", "-cuts", "4", "-silences", "1",
-	"-load", "5ms", "-max-staleness", "1s",
+	"-load", "5ms", "-max-staleness", "3s",
 }
 
 func TestDemo(t *testing.T) {

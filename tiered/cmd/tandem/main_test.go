@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/tests/leak"
+	"github.com/tandemcache/tandem/tests/port"
 )
 
 // patience is for what takes a moment, and much longer on a busy machine.
@@ -161,9 +162,10 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 
 func TestNoRedisIsAFailure(t *testing.T) {
 	t.Parallel()
-	m := miniredis.RunT(t)
-	addr := m.Addr()
-	m.Close()
+	nobody, err := port.Reserve()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, nobody.Release()) })
+	addr := nobody.Addr()
 	for _, args := range [][]string{
 		{"demo"}, {"get", "users", "1"}, {"invalidate", "users", "1"}, {"invalidate", "-all", "users"},
 		{"invalidate", "-tag", "red", "users"}, {"watch"}, {"watch", "users"},

@@ -3,7 +3,7 @@ package section
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/tandemcache/tandem/tests/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }

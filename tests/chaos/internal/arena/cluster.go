@@ -95,9 +95,10 @@ func (c *Cluster) Whole() error {
 	for _, p := range c.inward {
 		errs = append(errs, p.Pass())
 	}
-	errs = append(errs, c.AwaitWhole(), c.minReplicas("1", c.Nodes()...), c.elections("no"))
+	errs = append(errs, c.AwaitWhole(),
+		await(func() error { return c.minReplicas("1", c.Nodes()...) }), await(func() error { return c.elections("no") }))
 	for _, n := range c.Masters() {
-		errs = append(errs, c.await(func() error { return c.writable(n) }))
+		errs = append(errs, await(func() error { return c.writable(n) }))
 	}
 	return errors.Join(errs...)
 }
@@ -113,7 +114,8 @@ func (c *Cluster) writable(n *redisserver.Node) error {
 	})
 }
 
-func (c *Cluster) await(f func() error) error {
+// await repeats what may fail while the machine or Redis is busy.
+func await(f func() error) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if err := f(); err == nil || time.Now().After(deadline) {
 			return err
@@ -163,7 +165,7 @@ func (c *Cluster) configure(name, value string, nodes ...*redisserver.Node) erro
 
 // AwaitHeir waits until a replica has taken its master's place.
 func (c *Cluster) AwaitHeir(n *redisserver.Node) error {
-	return c.await(func() error {
+	return await(func() error {
 		if !slices.Contains(c.Masters(), n) {
 			return fmt.Errorf("arena: %s is not a master after %v", n.Addr(), patience)
 		}

@@ -28,13 +28,17 @@ func TestPartEndsReplicationAndWholeMendsIt(t *testing.T) {
 			return rdb.Set(ctx, "{c}", "v", 0).Err()
 		})
 	}
-	require.NoError(t, write())
+	written := func() {
+		t.Helper()
+		require.Eventually(t, func() bool { return write() == nil }, patience, 20*time.Millisecond)
+	}
+	written()
 
 	c.Part(c.Replicas(master)...)
 
 	require.Eventually(t, func() bool { return redis.HasErrorPrefix(write(), "NOREPLICAS") }, patience, 20*time.Millisecond)
 	require.NoError(t, c.Alone(master))
-	require.NoError(t, write())
+	written()
 	require.NoError(t, c.Whole())
-	require.NoError(t, write())
+	written()
 }

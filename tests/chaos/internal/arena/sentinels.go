@@ -160,10 +160,13 @@ func (s *Sentinels) Master() (*redisserver.Server, error) {
 	return nil, errors.New("arena: no Sentinel knows a master")
 }
 
-// Failover has a Sentinel promote a replica while the master lives.
+// Failover has a Sentinel promote a replica while the master lives. After a stall the Sentinel may know no replica that is good
+// enough, or be at one of its own accord.
 func (s *Sentinels) Failover() error {
-	return with(s.sentinels[0], func(ctx context.Context, rdb *redis.Client) error {
-		return rdb.Do(ctx, "SENTINEL", "FAILOVER", masterName).Err()
+	return await(func() error {
+		return with(s.sentinels[0], func(ctx context.Context, rdb *redis.Client) error {
+			return rdb.Do(ctx, "SENTINEL", "FAILOVER", masterName).Err()
+		})
 	})
 }
 
@@ -190,17 +193,10 @@ func (s *Sentinels) each(f func(*proxy.Proxy)) {
 
 // AwaitWhole waits until there is one master with two replicas, and every Sentinel knows of all.
 func (s *Sentinels) AwaitWhole() error {
-	deadline := time.Now().Add(patience)
-	for {
-		err := s.whole()
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("arena: not whole after %v: %w", patience, err)
-		}
-		time.Sleep(20 * time.Millisecond)
+	if err := await(s.whole); err != nil {
+		return fmt.Errorf("arena: not whole after %v: %w", patience, err)
 	}
+	return nil
 }
 
 func (s *Sentinels) whole() error {

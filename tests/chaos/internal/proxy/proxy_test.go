@@ -276,10 +276,10 @@ func TestThePortOfOneThatRefusesIsNoOthers(t *testing.T) {
 
 func TestAServerThatIsDownEndsTheConnection(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	nobody, err := port.Reserve()
 	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	p, err := proxy.New(l.Addr().String())
+	t.Cleanup(func() { require.NoError(t, nobody.Release()) })
+	p, err := proxy.New(nobody.Addr())
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
 	conn, err := net.DialTimeout("tcp", p.Addr(), patience)

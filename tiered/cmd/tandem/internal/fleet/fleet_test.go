@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/tests/leak"
+	"github.com/tandemcache/tandem/tests/port"
 	"github.com/tandemcache/tandem/tiered"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/fleet"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/history"
@@ -33,7 +34,7 @@ func startFleet(t *testing.T, cfg fleet.Config) *fleet.Fleet {
 	t.Helper()
 	cfg.Instances, cfg.Source = 2, source.New(0)
 	cfg.Options = tiered.Options[source.User]{
-		MaxStaleness: 300 * time.Millisecond, RedisTimeout: patience, Logger: slog.New(slog.DiscardHandler),
+		MaxStaleness: 3 * time.Second, RedisTimeout: patience, Logger: slog.New(slog.DiscardHandler),
 	}
 	f, err := fleet.Start(t.Context(), cfg)
 	require.NoError(t, err)
@@ -110,9 +111,10 @@ func TestCloseLeavesNothingInRedis(t *testing.T) {
 
 func TestStartSaysWhyNot(t *testing.T) {
 	t.Parallel()
-	m := miniredis.RunT(t)
-	addr := m.Addr()
-	m.Close()
-	_, err := fleet.Start(t.Context(), fleet.Config{Redis: &target.Server{Options: &redis.Options{Addr: addr, DialerRetries: 1, MaxRetries: -1}}, Instances: 2, Source: source.New(0)})
+	nobody, err := port.Reserve()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, nobody.Release()) })
+	addr := nobody.Addr()
+	_, err = fleet.Start(t.Context(), fleet.Config{Redis: &target.Server{Options: &redis.Options{Addr: addr, DialerRetries: 1, MaxRetries: -1}}, Instances: 2, Source: source.New(0)})
 	require.ErrorContains(t, err, "the Redis at "+addr)
 }
