@@ -60,22 +60,22 @@ func (d *demo) invalidateOnce(ctx context.Context, row *source.Row, writer *flee
 		}
 	}
 	version := row.Change()
-	polling, gone := make(chan struct{}), make(chan []time.Time, 1)
-	go func() { gone <- pollEviction(row.Key, version, others, polling, d.MaxStaleness+waitLimit) }()
+	polling, seen := make(chan struct{}), make(chan []lookups, 1)
+	go func() { seen <- pollEviction(row.Key, version, others, polling, d.MaxStaleness+waitLimit) }()
 	<-polling
 
 	began := time.Now()
 	err := writer.Cache.Invalidate(ctx, row.Key)
 	returned := time.Since(began)
-	times := <-gone // also after an error: the poller must not outlive the round
+	all := <-seen // also after an error: the poller must not outlive the round
 	if err != nil {
 		return 0, nil, err
 	}
 	evicted := make([]time.Duration, 0, len(others))
-	for n, at := range times {
-		after := at.Sub(began)
+	for n, l := range all {
+		after := l.gone.Sub(began)
 		switch {
-		case at.IsZero() || after > d.MaxStaleness+returned:
+		case l.broke(began, d.MaxStaleness+returned):
 			return 0, nil, fmt.Errorf("instance %d served the old value for longer than MaxStaleness", others[n].Index+1)
 		case after >= 0: // else L1 had lost it already, for a reason of its own
 			evicted = append(evicted, after)
@@ -84,30 +84,40 @@ func (d *demo) invalidateOnce(ctx context.Context, row *source.Row, writer *flee
 	return returned, evicted, d.everyone(ctx, row)
 }
 
-// pollEviction returns when the first lookup began that did not find a version older than version in each L1 any more; a
-// zero time for one where that was not within limit. It looks at L1 alone, because a Get that finds nothing there takes as
-// long as the load.
+// lookups are when two lookups in an L1 began: the last one that found the old value, which is what a promise can be judged by,
+// as the poller may stand still for any time after it; and the first one that did not. Zero is never.
+type lookups struct{ old, gone time.Time }
+
+// broke reports whether L1 has served the old value for longer than bound.
+func (l lookups) broke(began time.Time, bound time.Duration) bool {
+	return l.gone.IsZero() || l.old.Sub(began) > bound
+}
+
+// pollEviction looks for a version older than version in each L1 until it is gone, or for limit. It looks at L1 alone, because
+// a Get that finds nothing there takes as long as the load.
 //
 // One goroutine polls all of them, and sleeps in between. The runtime looks at the network only when a processor has nothing
 // else to do, so a loop that never rests would delay the very message that it waits for by up to 10 ms; a sleeping one is
 // woken by the message.
-func pollEviction(key string, version uint64, from []*fleet.Instance, polling chan<- struct{}, limit time.Duration) []time.Time {
-	gone := make([]time.Time, len(from))
+func pollEviction(key string, version uint64, from []*fleet.Instance, polling chan<- struct{}, limit time.Duration) []lookups {
+	seen := make([]lookups, len(from))
 	close(polling)
 	deadline := time.Now().Add(limit)
 	for left := len(from); left > 0; time.Sleep(pollPause) {
 		for n, i := range from {
-			if !gone[n].IsZero() {
+			if !seen[n].gone.IsZero() {
 				continue
 			}
 			began := time.Now()
 			if u, ok := i.Local(key); !ok || u.Version >= version {
-				gone[n] = began
+				seen[n].gone = began
 				left--
-			} else if began.After(deadline) {
-				return gone
+				continue
+			}
+			if seen[n].old = began; began.After(deadline) {
+				return seen
 			}
 		}
 	}
-	return gone
+	return seen
 }
