@@ -167,8 +167,8 @@ func (f *foreign[V]) flush() {
 }
 
 func (f *foreign[V]) drop(key string) {
-	f.c.count.tracked.Add(1)
 	f.c.local.Evict(key)
+	f.c.count.tracked.Add(1)
 }
 
 // ask asks Redis about the keys that wait, as many at once as there are.

@@ -12,12 +12,12 @@ var _ pubsub.Handler = listener[int]{}
 
 // Begin starts a session: what L1 holds of the part is from before, and messages may have been missed since.
 func (l listener[V]) Begin() {
-	l.c.count.sessions.Add(1)
 	// Also missed may be that the cache has a new epoch. Before the session: a Get in between would put what it reads on the word
 	// of the old epoch into the new session, whose proofs then vouch for it.
 	l.p.gate.doubt()
 	l.c.local.Begin(l.p.number)
 	l.p.untrusted.drop()
+	l.c.count.sessions.Add(1)
 	l.c.watch.session(true, nil)
 	l.c.reportSession()
 }
@@ -36,24 +36,25 @@ func (l listener[V]) Prove(at int64) {
 	l.c.readyFor(l.p, heard)
 }
 
-// Message applies an invalidation, of whomever: also of this instance, for its order among the others' is known only here.
+// Message applies an invalidation, of whomever: also of this instance, for its order among the others' is known only here. It is
+// counted then: whoever sees the number sees what came of it.
 func (l listener[V]) Message(m pubsub.Message) {
 	c := l.c
 	switch m.Op {
 	case pubsub.Invalidate:
-		c.count.received.Add(uint64(len(m.Keys)))
 		for _, key := range m.Keys {
 			c.evict(key)
 			c.waiters.tell(key, changed)
 		}
+		c.count.received.Add(uint64(len(m.Keys)))
 		c.watch.received(m, c.bus.id(), c.redisTime(l.p))
 	case pubsub.Tags:
-		c.count.received.Add(uint64(len(m.Keys)))
 		c.local.EvictTags(l.p.number, m.Keys...)
+		c.count.received.Add(uint64(len(m.Keys)))
 		c.watch.received(m, c.bus.id(), c.redisTime(l.p))
 	case pubsub.All:
-		c.count.received.Add(1)
 		l.flush()
+		c.count.received.Add(1)
 		c.watch.received(m, c.bus.id(), c.redisTime(l.p))
 	case pubsub.Wake:
 		if m.Outcome == pubsub.Filled {
@@ -67,8 +68,8 @@ func (l listener[V]) Message(m pubsub.Message) {
 
 // Unreadable forgets everything: it may have been an invalidation, of a release that writes another format.
 func (l listener[V]) Unreadable(err error) {
-	l.c.count.unreadable.Add(1)
 	l.flush()
+	l.c.count.unreadable.Add(1)
 	l.c.logger.Log(levelWarn, "unreadable", "tandem: a message cannot be read, dropping L1", "cache", l.c.name, "error", err)
 }
 

@@ -12,8 +12,8 @@ var bus = []mutant{
 	{
 		name: "listener: an unreadable message is ignored",
 		file: "tiered/listener.go",
-		old:  "	l.flush()\n	l.c.logger",
-		new:  "	l.c.logger",
+		old:  "	l.flush()\n	l.c.count.unreadable",
+		new:  "	l.c.count.unreadable",
 		pkg:  "./tiered", run: "TestAnUnreadableMessageDropsL1",
 	},
 	{
