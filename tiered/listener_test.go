@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/internal/mono"
+	"github.com/tandemcache/tandem/pubsub"
 )
 
 // C3: an InvalidateAll that was missed while there was no subscription.
@@ -52,4 +53,27 @@ func TestC3AnInvalidateAllMissedBeforeASession(t *testing.T) {
 		eventually(t, "a proof", func() bool { return proofOf(c, "k")-missed > int64(c.opts.MaxStaleness) })
 		require.Equal(t, 1, get(t, c, "k"), "4: C3")
 	})
+}
+
+// seen is what was counted when a waiter was told, which comes right after the eviction.
+type seen struct {
+	count func() uint64
+	was   []uint64
+}
+
+func (s *seen) hear(string, news) { s.was = append(s.was, s.count()) }
+
+// Who waits for the number must find in L1 what came of the message.
+func TestAnInvalidationIsCountedOnceItIsApplied(t *testing.T) {
+	t.Parallel()
+	c := instance(t, newRedis(t), newSource())
+	s := &seen{count: func() uint64 { return c.Stats().Received }}
+	for _, key := range []string{"a", "b"} {
+		c.waiters.listen(key, s)
+		defer c.waiters.remove(key, s)
+	}
+	before := s.count()
+	listenerOf(c, "a").Message(pubsub.Message{Op: pubsub.Invalidate, Keys: []string{"a", "b"}})
+	require.Equal(t, []uint64{before, before}, s.was)
+	require.Equal(t, before+2, s.count())
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tests/redisserver"
 	"github.com/tandemcache/tandem/tiered"
 )
@@ -54,7 +55,7 @@ func TestRefreshAfterWhenRedisGoesAway(t *testing.T) {
 			require.NoError(t, comeBack[name](srv))
 			trusted(t, c)
 			admin := client(t, srv.Addr())
-			confirm(t, func() error { return c.Invalidate(soon(t), "k") })
+			confirm.Within(t, patience, func() error { return c.Invalidate(soon(t), "k") })
 			kept(t, c, admin, "k")
 			s.write("k")
 			// It is counted once it has landed, which readers see before.

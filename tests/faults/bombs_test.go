@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -60,7 +61,7 @@ func TestLengthBombs(t *testing.T) {
 					slowest = max(slowest, time.Since(began))
 				}
 				v := s.write("k")
-				confirm(t, func() error { return writer.Invalidate(context.Background(), "k") })
+				confirm.Within(t, patience, func() error { return writer.Invalidate(context.Background(), "k") })
 				acknowledged := time.Now()
 				for began := acknowledged; get(t, c, "k") < v; began = time.Now() {
 					require.Less(t, began.Sub(acknowledged), listenBound, "C3")

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -98,7 +99,7 @@ func TestAPausedProcess(t *testing.T) {
 		time.Sleep(100 * time.Millisecond) // some reads, from L1
 		freeze(t, process)
 		v := raw.Incr(soon(t), sourceKey).Val()
-		confirm(t, func() error { return writer.Invalidate(soon(t), pausedKey) })
+		confirm.Within(t, patience, func() error { return writer.Invalidate(soon(t), pausedKey) })
 		acknowledged := monotonic()
 		lost := round%2 == 1
 		if lost {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/pubsub"
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -101,7 +102,7 @@ func TestARestartWhileALeaseIsOut(t *testing.T) {
 
 	eventually(t, "the server is known to be back", func() bool { return healthy(holder) && healthy(waiter) })
 	v := s.write("k")
-	confirm(t, func() error { return holder.Invalidate(soon(t), "k") })
+	confirm.Within(t, patience, func() error { return holder.Invalidate(soon(t), "k") })
 	letGo()
 	require.Less(t, <-versions, v, "read before the write, for those who asked before")
 	require.Less(t, <-versions, v)

@@ -3,7 +3,6 @@ package faults
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"hash/fnv"
 	"log/slog"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tests/leak"
 	"github.com/tandemcache/tandem/tests/redisserver"
 	"github.com/tandemcache/tandem/tiered"
@@ -213,23 +213,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// confirm repeats an invalidation until Redis has confirmed it, which a busy machine may prevent for a RedisTimeout, and
-// returns how long the last one took.
-func confirm(t testing.TB, invalidate func() error) (took time.Duration) {
-	t.Helper()
-	eventually(t, "confirmed", func() bool {
-		began := time.Now()
-		err := invalidate()
-		took = time.Since(began)
-		if errors.Is(err, tiered.ErrPending) {
-			return false
-		}
-		require.NoError(t, err)
-		return true
-	})
-	return took
-}
-
 // kept reads key until Redis has its entry: a Get whom a busy machine has kept from Redis for a RedisTimeout loads without.
 func kept(t testing.TB, c *cache, admin *redis.Client, key string) (field, envelope string) {
 	t.Helper()
@@ -241,7 +224,7 @@ func kept(t testing.TB, c *cache, admin *redis.Client, key string) (field, envel
 				return true
 			}
 		}
-		confirm(t, func() error { return c.Invalidate(soon(t), key) })
+		confirm.Within(t, patience, func() error { return c.Invalidate(soon(t), key) })
 		return false
 	})
 	return field, envelope

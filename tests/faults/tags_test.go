@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -75,7 +76,7 @@ func TestADeafInstanceAndATag(t *testing.T) {
 	require.Zero(t, get(t, deaf, "k"))
 	p.set(rule{down: swallow}, bus)
 	v := s.write("k")
-	confirm(t, func() error { return writer.InvalidateTags(context.Background(), "tag of k") })
+	confirm.Within(t, patience, func() error { return writer.InvalidateTags(context.Background(), "tag of k") })
 	acked := time.Now()
 	for time.Since(acked) < 4*bound {
 		began := time.Since(acked)

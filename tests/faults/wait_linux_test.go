@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -28,7 +29,7 @@ func TestInvalidateAndWaitWithAStoppedProcess(t *testing.T) {
 	revoke := func() (took time.Duration, returned int64) {
 		t.Helper()
 		require.NoError(t, raw.Incr(soon(t), sourceKey).Err())
-		took = confirm(t, func() error { return writer.InvalidateAndWait(soon(t), pausedKey) })
+		took = confirm.Within(t, patience, func() error { return writer.InvalidateAndWait(soon(t), pausedKey) })
 		return took, monotonic()
 	}
 	bothAcknowledge := func() {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -38,7 +39,7 @@ func settled(t testing.TB, admin *redis.Client, n int, revoke func() time.Durati
 func (j *judge) revoke(t testing.TB, writer *cache, key string) time.Duration {
 	t.Helper()
 	v := j.source.write(key)
-	took := confirm(t, func() error { return writer.InvalidateAndWait(context.Background(), key) })
+	took := confirm.Within(t, patience, func() error { return writer.InvalidateAndWait(context.Background(), key) })
 	j.acknowledge(key, v, nil)
 	return took
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -115,7 +116,7 @@ func TestAFailoverThatLosesAConfirmedInvalidation(t *testing.T) {
 			}
 		}
 		v := s.write("k")
-		confirm(t, func() error { return writer.Invalidate(soon(t), "k") })
+		confirm.Within(t, patience, func() error { return writer.Invalidate(soon(t), "k") })
 		acked := time.Now()
 		p.failOver()
 		for time.Since(acked) < 20*bound {
@@ -201,7 +202,7 @@ func TestARestartFromAnOldSnapshot(t *testing.T) {
 			eventually(t, "a snapshot", func() bool { return p.admins[0].Save(soon(t)).Err() == nil }) // a replica may have one made
 			require.NotZero(t, p.admins[0].Exists(soon(t), "tandem:{things}:k:"+key).Val(), "the old value is in it")
 			v := s.write(key)
-			confirm(t, func() error { return writer.Invalidate(soon(t), key) })
+			confirm.Within(t, patience, func() error { return writer.Invalidate(soon(t), key) })
 			acked := time.Now()
 			sessions := reader.Stats().Sessions
 			require.NoError(t, p.servers[0].Kill())

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -49,23 +48,6 @@ func soon(t testing.TB) context.Context {
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, patience, time.Millisecond, what)
-}
-
-// confirm repeats an invalidation until Redis has confirmed it, which a heartbeat that was late on a busy machine may prevent, and
-// returns how long the last one took.
-func confirm(t testing.TB, invalidate func() error) (took time.Duration) {
-	t.Helper()
-	eventually(t, "confirmed", func() bool {
-		began := time.Now()
-		err := invalidate()
-		took = time.Since(began)
-		if errors.Is(err, tiered.ErrPending) {
-			return false
-		}
-		require.NoError(t, err)
-		return true
-	})
-	return took
 }
 
 // Value is big enough for a torn or mixed-up one to show.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -131,7 +132,7 @@ func TestAFailoverThatLosesAConfirmedInvalidationOfATag(t *testing.T) {
 			}
 		}
 		v := s.write("team/1")
-		confirm(t, func() error { return writer.InvalidateTags(soon(t), "team") })
+		confirm.Within(t, patience, func() error { return writer.InvalidateTags(soon(t), "team") })
 		acked := time.Now()
 		p.failOver()
 		for time.Since(acked) < 20*bound {
@@ -161,7 +162,7 @@ func TestARestartFromASnapshotWithATag(t *testing.T) {
 	get(t, f[0], "team/1")
 	require.NoError(t, client(t, srv).Save(soon(t)).Err())
 	v := s.write("team/1")
-	confirm(t, func() error { return f[0].InvalidateTags(soon(t), "team") })
+	confirm.Within(t, patience, func() error { return f[0].InvalidateTags(soon(t), "team") })
 	acked := time.Now()
 	require.NoError(t, srv.Kill())
 	require.NoError(t, srv.Restart())

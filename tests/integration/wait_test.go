@@ -14,6 +14,7 @@ import (
 
 	"github.com/tandemcache/tandem/internal/script"
 	"github.com/tandemcache/tandem/pubsub"
+	"github.com/tandemcache/tandem/tests/confirm"
 	"github.com/tandemcache/tandem/tiered"
 )
 
@@ -24,7 +25,7 @@ func early(t testing.TB, c *tiered.Cache[Value]) {
 	t.Helper()
 	keys := batchOf("early", 500)
 	eventually(t, "acknowledged", func() bool {
-		took := confirm(t, func() error { return c.InvalidateAndWait(soon(t), keys...) })
+		took := confirm.Within(t, patience, func() error { return c.InvalidateAndWait(soon(t), keys...) })
 		return took < tiered.DefaultMaxStaleness/2
 	})
 }
@@ -84,7 +85,7 @@ func TestInvalidateAndWaitWithoutSubscribers(t *testing.T) {
 			}
 			v := s.write(key)
 			r.killSubscribers(t)
-			if confirm(t, func() error { return f[0].InvalidateAndWait(soon(t), key) }) >= bound {
+			if confirm.Within(t, patience, func() error { return f[0].InvalidateAndWait(soon(t), key) }) >= bound {
 				whole++
 			}
 			for i, c := range f {
@@ -157,7 +158,7 @@ func TestInvalidateAndWaitAfterAFailover(t *testing.T) {
 	failed := time.Now() // before a heartbeat can find it out, from which on the bound counts
 	p.failOver()
 	v := s.write("k")
-	confirm(t, func() error { return f[0].InvalidateAndWait(soon(t), "k") })
+	confirm.Within(t, patience, func() error { return f[0].InvalidateAndWait(soon(t), "k") })
 	took := time.Since(failed)
 	for i, c := range f {
 		require.Equal(t, v.Version, get(t, c, "k"), "instance %d", i)
@@ -258,7 +259,7 @@ func marked(t *testing.T, c *tiered.Cache[Value], admin redis.UniversalClient, r
 				continue
 			}
 			if time.Since(asked) > tiered.DefaultMaxStaleness {
-				confirm(t, func() error { return c.InvalidateAndWait(soon(t), "k") })
+				confirm.Within(t, patience, func() error { return c.InvalidateAndWait(soon(t), "k") })
 				asked = time.Now()
 			}
 			return false

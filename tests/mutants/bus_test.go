@@ -10,6 +10,13 @@ var bus = []mutant{
 		pkg:  "./tiered", run: "TestAnInvalidationReachesEveryInstance|TestAForeignInvalidation",
 	},
 	{
+		name: "listener: an invalidation is counted before it is applied",
+		file: "tiered/listener.go",
+		old:  "		for _, key := range m.Keys {\n			c.evict(key)\n			c.waiters.tell(key, changed)\n		}\n		c.count.received.Add(uint64(len(m.Keys)))\n",
+		new:  "		c.count.received.Add(uint64(len(m.Keys)))\n		for _, key := range m.Keys {\n			c.evict(key)\n			c.waiters.tell(key, changed)\n		}\n",
+		pkg:  "./tiered", run: "TestAnInvalidationIsCountedOnceItIsApplied",
+	},
+	{
 		name: "listener: an unreadable message is ignored",
 		file: "tiered/listener.go",
 		old:  "	l.flush()\n	l.c.count.unreadable",
