@@ -29,7 +29,7 @@ func (s *Store[V]) Serves(e *Entry[V]) bool {
 }
 
 // At returns the time of the ticket that the entry was stored under, by the clock of internal/mono.
-func (e *Entry[V]) At() int64 { return e.ticket.at }
+func (e *Entry[V]) At() int64 { return e.ticket.taken() }
 
 // Held returns what is held for key and may be served, now or when the session has a proof again, or expired within ago. It is
 // nil if there is none. It counts as no use where nothing is held.

@@ -190,6 +190,34 @@ func TestWithoutASessionAgeCountsFromTheTicket(t *testing.T) {
 	})
 }
 
+func TestAnUnagedTicket(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, time.Second)
+		defer s.Close()
+		s.End(0)
+		ticket := s.Ticket(0, "k")
+		unaged := ticket.Unaged()
+		require.True(t, s.Good("k", ticket))
+		require.False(t, s.Good("k", unaged), "without a proof")
+		require.Equal(t, ticket.At(), unaged.At())
+		require.Equal(t, unaged, unaged.Unaged())
+		require.Equal(t, unaged, unaged.NotAfter(ticket.At()-1))
+
+		s.Begin(0)
+		unaged = s.Ticket(0, "k").Unaged()
+		s.Prove(0, mono.Now())
+		require.True(t, s.Put("k", "v", unaged, time.Hour))
+		require.Equal(t, unaged.At(), s.Get("k").At())
+		time.Sleep(time.Second)
+		require.Equal(t, "v", value(s.Get("k")))
+		time.Sleep(time.Nanosecond)
+		require.Nil(t, s.Get("k"))
+		s.Prove(0, mono.Now())
+		require.Equal(t, "v", value(s.Get("k")))
+	})
+}
+
 // The proof of a new session says nothing about what was stored in an old one.
 func TestAProofDoesNotReachBackAcrossSessions(t *testing.T) {
 	t.Parallel()

@@ -17,12 +17,26 @@ type Ticket struct {
 // stamp is what an entry keeps of its ticket.
 type stamp struct {
 	session *session
-	at      int64
-	tags    *tagged // nil if it has none
+	// at is when the ticket was taken, plus vouchesNot if only the session's proof vouches for it: such a sum is earlier than
+	// every reading of the clock, so that nothing has to tell them apart on a hit.
+	at   int64
+	tags *tagged // nil if it has none
+}
+
+// vouchesNot makes any reading of the clock earlier than mono.Never, and is far enough from the ends of int64 for a difference to
+// that.
+const vouchesNot = 2 * mono.Never
+
+// taken returns when the ticket was taken.
+func (t *stamp) taken() int64 {
+	if t.at < mono.Never {
+		return t.at - vouchesNot
+	}
+	return t.at
 }
 
 // At returns when the ticket was taken, by the clock of internal/mono.
-func (t Ticket) At() int64 { return t.at }
+func (t Ticket) At() int64 { return t.stamp.taken() }
 
 // Ticket returns a ticket for key, which is in the partition that the caller says: a key is always in the same one, or what its
 // partition hears does not reach its entry. Take it before reading the value from L2 or from the source: it is the reading, not
@@ -96,5 +110,14 @@ func (s *Store[V]) Evict(key string) {
 // earlier than the value was read.
 func (t Ticket) NotAfter(at int64) Ticket {
 	t.at = min(t.at, at)
+	return t
+}
+
+// Unaged returns the ticket as one whose age vouches for nothing: what is read under it may be served only while the session's
+// proof is young enough.
+func (t Ticket) Unaged() Ticket {
+	if t.at >= mono.Never {
+		t.at += vouchesNot
+	}
 	return t
 }

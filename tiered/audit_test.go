@@ -1,6 +1,7 @@
 package tiered
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/internal/mono"
 	"github.com/tandemcache/tandem/pubsub"
 	"github.com/tandemcache/tandem/remote"
 	"github.com/tandemcache/tandem/remote/codec"
@@ -74,6 +76,35 @@ func TestAuditFindsALostInvalidation(t *testing.T) {
 		require.InDelta(t, 4*time.Second, d.LocalAge, float64(time.Second))
 		require.InDelta(t, 3*time.Second, d.RemoteAge, float64(time.Second))
 	})
+}
+
+// With Acknowledge no entry's age vouches for it, and the audit knows it all the same: L2 may have what was loaded before.
+func TestAuditKnowsHowOldAnEntryIs(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.instance(t, func(o *Options[int]) { o.Acknowledge = true })
+		time.Sleep(time.Second)
+		w.source.write("k")
+		require.Equal(t, 1, get(t, c, "k"))
+		require.InDelta(t, 0, mono.Now()-c.local.Get("k").At(), float64(time.Second))
+		time.Sleep(time.Second)
+		setUnheard(t, c, "k", 2)
+		_, differs := sampled(t, c)
+		require.True(t, differs)
+
+		c.evict("k")
+		time.Sleep(time.Second)
+		v, err := c.loadAlone(alone(c, "k"), inLocal)
+		require.NoError(t, err)
+		require.Equal(t, 1, v)
+		_, differs = sampled(t, c)
+		require.False(t, differs, "it is younger than what Redis has")
+	})
+}
+
+// alone is a flight of key that has just started.
+func alone(c *Cache[int], key string) *flight[int] {
+	return &flight[int]{key: key, ctx: context.Background(), load: c.opts.Load, ticket: c.ticket(key)}
 }
 
 // Ordinary life has no divergence in it, whatever is on its way when.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/tandemcache/tandem/internal/mono"
 	"github.com/tandemcache/tandem/internal/quiet"
 	"github.com/tandemcache/tandem/internal/timeout"
 	"github.com/tandemcache/tandem/local"
@@ -212,12 +211,12 @@ func (c *Cache[V]) exit() {
 // read on it counts as old as the heartbeat, or an epoch that ended in between could be served for twice MaxStaleness.
 //
 // Whoever may serve without proof may do so without Redis knowing of him, and nobody can wait for his acknowledgement. So with
-// Options.Acknowledge what is read is as old as can be, and only the session's proof vouches for it.
+// Options.Acknowledge only the session's proof vouches for what is read.
 func (c *Cache[V]) ticket(key string) local.Ticket {
 	p := c.part(key)
 	t := c.local.Ticket(p.number, key)
 	if c.opts.Acknowledge {
-		return t.NotAfter(mono.Never)
+		return t.Unaged()
 	}
 	if o := p.look(); o.open {
 		t = t.NotAfter(o.sent)
