@@ -15,6 +15,24 @@ var fillSpecs = []spec{
 		require.Equal(f, map[string]string{f.a.field: everyByte()}, f.fields(), "the lease is gone")
 		f.requireTTL(time.Hour)
 	}},
+	{"fill/leaves what other releases have stored, but not of too many", func(f *fixture) {
+		fill := func(v string) {
+			token := NewToken()
+			l := f.refresh(f.a, token)
+			f.fill(f.a, token, v, ttl, l.Epoch, true)
+		}
+		fill("first")
+		var others []any
+		for i := range 15 {
+			others = append(others, Schema{Codec: "json", Type: uint64(i)}.Field(), "old")
+		}
+		require.NoError(f, f.rdb.HSet(f.ctx(), f.keys.Entry(key), others...).Err())
+		fill("second")
+		require.Len(f, f.fields(), 16)
+		require.NoError(f, f.rdb.HSet(f.ctx(), f.keys.Entry(key), "json.more", "old").Err())
+		fill("third")
+		require.Equal(f, map[string]string{f.a.field: "third"}, f.fields())
+	}},
 	{"fill/tells those who wait, once", func(f *fixture) {
 		token := NewToken()
 		l := f.acquire(f.a, token)

@@ -35,6 +35,15 @@ redis.call('HDEL', KEYS[1], ARGV[3])
 if ARGV[9] ~= '1' then
   redis.call('HDEL', KEYS[1], ARGV[2])
 end
+-- A key that is refreshed never expires, and nor would what programs with other codecs or types have stored in it: those of a
+-- rolling deployment may stay beside one another, those of many may not.
+if stored == 1 and redis.call('HLEN', KEYS[1]) > 16 then
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(field, 1, #ARGV[1]) ~= ARGV[1] then
+      redis.call('HDEL', KEYS[1], field)
+    end
+  end
+end
 if stored == 1 and redis.call('PTTL', KEYS[1]) < tonumber(ARGV[6]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[6])
 end
