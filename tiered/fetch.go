@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/tandemcache/tandem/pubsub"
@@ -177,6 +178,7 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 	defer forget()
 	wait := newLeaseWait(c.opts.LeaseWait)
 	for attempt := 1; ; {
+		left := b.left
 		l, err := c.acquire(f, b, o.node, token, seen)
 		if err != nil || !o.same() {
 			c.releaseLater(o.node, f.key, token) // it may have been acquired all the same
@@ -211,6 +213,7 @@ func (c *Cache[V]) fetchLeased(f *flight[V], b *budget, o opening, seen remote.S
 			}
 		case remote.Held:
 			c.count.leaseWaits.Add(1)
+			b.left = left // LeaseWait is what bounds asking again
 			if !wait.next(c.ctx, word) {
 				return c.loadAlone(f, nowhere)
 			}
@@ -266,8 +269,9 @@ func (w *leaseWait) next(ctx context.Context, word <-chan news) bool {
 func (c *Cache[V]) loadLeased(f *flight[V], b *budget, n *node, l remote.Lease) (V, error) {
 	began, token := time.Now(), l.Token
 	f.asOf = l.AsOf
-	lost := false
-	v, err := c.callLoader(f, leaseTTL/3, func() { lost = lost || !c.renew(n, f.key, token) })
+	lost, letGo := c.keepLease(n, f.key, token)
+	defer letGo()
+	v, err := c.callLoader(f)
 	took := time.Since(began)
 	absent := errors.Is(err, ErrNotFound)
 	if err != nil && !absent {
@@ -280,13 +284,13 @@ func (c *Cache[V]) loadLeased(f *flight[V], b *budget, n *node, l remote.Lease) 
 	ttl, payload, ok := c.prepare(f, v, absent)
 	if !ok {
 		c.release(f, b, n, token)
-		if absent {
+		if absent || f.refresh {
 			c.replace(f)
 		}
 		return v, err
 	}
-	if lost {
-		c.count.refused.Add(1)
+	if lost.Load() {
+		c.keptOut(f)
 		return v, err
 	}
 	env := remote.Envelope{
@@ -352,12 +356,47 @@ func (c *Cache[V]) fill(f *flight[V], b *budget, n *node, token remote.Token, en
 		c.releaseLater(n, f.key, token)
 		return true
 	case !stored:
-		c.count.refused.Add(1)
+		c.keptOut(f)
 		return false
 	}
 	c.count.fills.Add(1)
 	f.heard = heard // what was heard before is of what this has replaced: see foreign
 	return true
+}
+
+// keptOut counts what neither tier takes, because the lease is not its own any more. A refresh has told its caller of a value
+// that is newer than L1's, though, and so is whoever has taken the lease over.
+func (c *Cache[V]) keptOut(f *flight[V]) {
+	c.count.refused.Add(1)
+	if f.refresh {
+		c.evict(f.key)
+	}
+}
+
+// keepLease renews a lease while its load takes long, until letGo is called, and notes when it is lost. It does so on a goroutine
+// of its own: the loader's result must not wait for a Redis that does not answer.
+func (c *Cache[V]) keepLease(n *node, key string, token remote.Token) (lost *atomic.Bool, letGo func()) {
+	lost = new(atomic.Bool)
+	done := make(chan struct{})
+	renew := func() {
+		ticker := time.NewTicker(leaseTTL / 3)
+		defer ticker.Stop()
+		for c.renew(n, key, token) {
+			select {
+			case <-ticker.C:
+			case <-done:
+				return
+			case <-c.ctx.Done():
+				return
+			}
+		}
+		lost.Store(true)
+	}
+	timer := time.AfterFunc(leaseTTL/3, func() { c.spawn(renew) })
+	return lost, func() {
+		timer.Stop()
+		close(done)
+	}
 }
 
 func (c *Cache[V]) renew(n *node, key string, token remote.Token) bool {
@@ -419,7 +458,7 @@ func (c *Cache[V]) loadAlone(f *flight[V], keep keeping) (V, error) {
 		return zero, err
 	}
 	defer c.freeLoadSlot()
-	v, err := c.callLoader(f, 0, nil)
+	v, err := c.callLoader(f)
 	absent := errors.Is(err, ErrNotFound)
 	if absent {
 		c.count.notFound.Add(1)
@@ -432,7 +471,9 @@ func (c *Cache[V]) loadAlone(f *flight[V], keep keeping) (V, error) {
 	}
 	ttl := c.opts.NotFoundTTL
 	if !absent {
-		ttl = c.labelAlone(f, v)
+		if ttl = c.labelAlone(f, v); ttl <= 0 && f.refresh {
+			c.replace(f)
+		}
 	}
 	c.putLocal(f, v, absent, ttl)
 	return v, err

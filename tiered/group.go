@@ -260,7 +260,10 @@ func (g *group[V]) fetchLeased(ms []*member[V]) {
 	var waiting []*member[V]
 	for ask := ms; len(ask)+len(waiting) > 0; {
 		var held []*member[V]
-		ask, held = g.acquire(&wg, ask)
+		left := g.budget.left
+		if ask, held = g.acquire(&wg, ask); len(held) > 0 && len(ask) == 0 {
+			g.budget.left = left // as for a single flight
+		}
 		waiting = append(waiting, held...)
 		if len(ask) == 0 {
 			ask, waiting = g.wait(&wg, patience, heard, waiting)

@@ -39,7 +39,7 @@ func (g *group[V]) loadEach(ms []*member[V]) iter.Seq[[]*member[V]] {
 			defer g.rescue(own)
 			for _, m := range own {
 				began := time.Now()
-				m.loaded.val, m.loaded.err = g.c.callLoader(m.flight, 0, nil)
+				m.loaded.val, m.loaded.err = g.c.callLoader(m.flight)
 				m.took = time.Since(began)
 				loaded <- m
 			}
@@ -134,7 +134,7 @@ func (g *group[V]) callMany(ms []*member[V]) {
 		return zero, err
 	}}
 	began := time.Now()
-	_, err := g.c.callLoader(call, 0, nil)
+	_, err := g.c.callLoader(call)
 	took := time.Since(began)
 	for _, m := range ms {
 		m.took = took                       // for each: it would be for one alone

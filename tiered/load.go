@@ -12,39 +12,27 @@ type loaded[V any] struct {
 	err error
 }
 
-// callLoader runs the flight's loader under its contract and returns what it came to. Every is called each interval while
-// the loader runs, if not nil.
+// callLoader runs the flight's loader under its contract and returns what it came to.
 //
 // The loader runs on a goroutine of its own, because one that ignores its context must not hold up those who wait for
 // longer than LoadTimeout. What such a loader returns later is dropped.
-func (c *Cache[V]) callLoader(f *flight[V], interval time.Duration, every func()) (V, error) {
+func (c *Cache[V]) callLoader(f *flight[V]) (V, error) {
 	ctx, cancel := c.loadContext(f.ctx)
 	defer cancel()
 	c.count.loads.Add(1)
 	defer c.loadTakes(time.Now())
 	result := make(chan loaded[V], 1)
 	go c.protect(ctx, f, result)
-
-	var tick <-chan time.Time
-	if every != nil {
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
-		tick = ticker.C
-	}
-	for {
+	select {
+	case r := <-result:
+		return r.val, c.loadError(ctx, r.err)
+	case <-ctx.Done():
 		select {
-		case r := <-result:
+		case r := <-result: // both at once: the loader was in time
 			return r.val, c.loadError(ctx, r.err)
-		case <-tick:
-			every()
-		case <-ctx.Done():
-			select {
-			case r := <-result: // both at once: the loader was in time
-				return r.val, c.loadError(ctx, r.err)
-			default:
-				var zero V
-				return zero, c.loadError(ctx, context.Cause(ctx))
-			}
+		default:
+			var zero V
+			return zero, c.loadError(ctx, context.Cause(ctx))
 		}
 	}
 }

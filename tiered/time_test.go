@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
@@ -130,6 +131,91 @@ func TestTimeALongLoad(t *testing.T) {
 		require.Zero(t, patient.Stats().Loads)
 		require.EqualValues(t, 1, holder.Stats().Fills)
 	})
+}
+
+// A lease that is found lost while the load goes on: Redis need not be asked whether it takes the value, and L1 does not.
+func TestTimeALostLease(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		c := w.instance(t, func(o *Options[int]) {
+			o.Load = func(ctx context.Context, key string) (int, error) {
+				w.redis.Del(entryOf(key)) // and nobody is told
+				time.Sleep(leaseTTL/3 + time.Millisecond)
+				return w.source.load(ctx, key)
+			}
+		})
+		w.redis.Server().SetPreHook(func(peer *server.Peer, cmd string, args ...string) bool {
+			if isScript(cmd, args, 2, 9) { // the fill; without an answer L1 could have what it has not
+				peer.WriteError("ERR not now")
+				return true
+			}
+			return false
+		})
+		require.Equal(t, 0, get(t, c, "k"))
+		w.redis.Server().SetPreHook(nil)
+		require.Nil(t, c.local.Get("k"))
+		require.EqualValues(t, 1, c.Stats().Refused)
+	})
+}
+
+// C5: a renewal to which Redis does not answer does not hold up what the loader returns.
+func TestTimeARenewalWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world) {
+		const loading = leaseTTL/3 + 10*time.Millisecond
+		silent, answers := atomic.Bool{}, make(chan struct{})
+		c := w.instance(t, func(o *Options[int]) {
+			o.Load = func(ctx context.Context, key string) (int, error) {
+				silent.Store(true)
+				time.Sleep(loading)
+				return w.source.load(ctx, key)
+			}
+		})
+		w.redis.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
+			if silent.Load() && (cmd == "EVALSHA" || cmd == "EVAL") {
+				<-answers
+			}
+			return false
+		})
+		began := time.Now()
+		require.Equal(t, 0, get(t, c, "k"))
+		require.LessOrEqual(t, time.Since(began), loading+DefaultRedisTimeout)
+		w.redis.Server().SetPreHook(nil)
+		close(answers)
+	})
+}
+
+// Who waits for another's load asks again and again. That is LeaseWait's to bound: it leaves RedisTimeout for what comes after.
+func TestTimeAskingForALease(t *testing.T) {
+	t.Parallel()
+	for name, get := range map[string]func(testing.TB, *Cache[int], string) int{
+		"Get":     func(t testing.TB, c *Cache[int], key string) int { return get(t, c, key) },
+		"GetMany": func(t testing.TB, c *Cache[int], key string) int { return getMany(t, c, key)[key] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T, w *world) {
+				long := func(o *Options[int]) { o.LeaseWait, o.LoadTimeout = time.Minute, time.Minute }
+				holder := w.instance(t, long, func(o *Options[int]) { o.Load = slowly(w.source.load, 8*time.Second) })
+				waiter := w.instance(t, long)
+				time.Sleep(time.Second) // the first heartbeats are over
+				w.redis.Server().SetPreHook(func(_ *server.Peer, cmd string, args ...string) bool {
+					if isScript(cmd, args, 2, 11) {
+						time.Sleep(DefaultRedisTimeout / 5)
+					}
+					return false
+				})
+				var wg sync.WaitGroup
+				wg.Go(func() { require.Equal(t, 0, get(t, holder, "k")) })
+				time.Sleep(time.Second)
+				require.Equal(t, 0, get(t, waiter, "k"))
+				wg.Wait()
+				w.redis.Server().SetPreHook(nil)
+				require.Greater(t, waiter.Stats().LeaseWaits, uint64(8))
+				require.EqualValues(t, 1, w.source.loads.Load())
+			})
+		})
+	}
 }
 
 func slowly(load LoadFunc[int], d time.Duration) LoadFunc[int] {
