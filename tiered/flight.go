@@ -26,7 +26,7 @@ type flight[V any] struct {
 	ctx     context.Context //nolint:containedctx // a flight is a call
 	load    LoadFunc[V]     // nil: there is none
 	ttl     time.Duration   // of GetOptions
-	refresh bool            // loads whatever the tiers hold
+	refresh bool            // loads whatever the tiers hold; guarded by the shard's lock until it starts
 	// byCaller says that the caller of join runs the flight, if it can start at once.
 	byCaller bool
 
@@ -42,6 +42,7 @@ type flight[V any] struct {
 	expired atomic.Pointer[leftover]
 	// soft is written before early is closed, and hard before done. They are what stands in for the load.
 	soft, hard standIn[V]
+	offered    atomic.Bool   // soft, by whoever was first
 	early      chan struct{} // nil without SoftTimeout
 	began      time.Time     // when its caller came; zero without SoftTimeout
 
@@ -49,6 +50,9 @@ type flight[V any] struct {
 	// goroutine exists or by it.
 	ticket  local.Ticket
 	started bool // guarded by the shard's lock
+	// waiting says that it has started for a batch, and that the turn of its part has not come: nothing is read yet. Guarded by the
+	// shard's lock.
+	waiting bool
 	// heard is how many changes Redis had told of before the flight read anything, or before Redis took its fill: see foreign.
 	heard uint64
 
@@ -86,7 +90,7 @@ type flightShard[V any] struct {
 
 // lane is what is under way for one key.
 type lane[V any] struct {
-	// newest is the flight that may be joined: running and not detached, or queued. Nil if there is none.
+	// newest is the flight that may be joined: running and not detached, waiting, or queued. Nil if there is none.
 	newest  *flight[V]
 	running int
 }
@@ -104,9 +108,40 @@ func (f *flights[V]) find(key string, refresh bool) *flight[V] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.lanes[key]; l != nil {
-		return f.joinable(l, refresh)
+		return f.joinable(l, refresh, false)
 	}
 	return nil
+}
+
+// begin returns those of a part whose turn has come that nobody else has begun, for the caller to run.
+func (f *flights[V]) begin(ns []*flight[V]) []*flight[V] {
+	mine := make([]*flight[V], 0, len(ns))
+	for _, n := range ns {
+		if f.beginOne(n) {
+			mine = append(mine, n)
+		}
+	}
+	return mine
+}
+
+func (f *flights[V]) beginOne(n *flight[V]) bool {
+	s := f.shard(n.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !n.waiting {
+		return false
+	}
+	f.beginLocked(n)
+	return true
+}
+
+// beginLocked is called when n is about to read: that is what its ticket is for.
+func (f *flights[V]) beginLocked(n *flight[V]) {
+	n.waiting = false
+	n.ticket = f.take(n.key)
+	if f.heard != nil {
+		n.heard = f.heard(n.key)
+	}
 }
 
 // joinable returns the lane's flight if who asks now may have its answer. The shard is locked.
@@ -114,15 +149,28 @@ func (f *flights[V]) find(key string, refresh bool) *flight[V] {
 // A running flight is joined only under the rule that an L1 entry obeys: not detached by an eviction of its key, no tag
 // evicted since (whichever its value has), of the current session, and no older than MaxStaleness unless the session's proof
 // is younger. Without that last condition a process that no longer hears invalidations would hand a slow load's value to
-// readers of any later time. A refresh joins only what has not started: its caller wants what the source says from now on.
-func (f *flights[V]) joinable(l *lane[V], refresh bool) *flight[V] {
-	if old := l.newest; old != nil && (!old.started || (!refresh && f.live(old.ticket))) {
-		return old
+// readers of any later time. A refresh joins only what has not read anything, and makes a refresh of it: its caller wants what
+// the source says from now on, and a Get would be content with what Redis has.
+//
+// Who asks for one key does not wait for the turn of a batch's part, which is after the loads of other keys: the flight begins
+// by itself. A batch waits, or has it among its own and begins it there, whichever turn comes first.
+func (f *flights[V]) joinable(l *lane[V], refresh, batch bool) *flight[V] {
+	old := l.newest
+	if old == nil || (old.started && !old.waiting && (refresh || !f.live(old.ticket))) {
+		return nil
 	}
-	return nil
+	if refresh && old.load != nil {
+		old.refresh = true
+	}
+	if old.waiting && !batch {
+		f.beginLocked(old)
+		go f.run(old)
+	}
+	return old
 }
 
-// join returns the flight that answers f's question, and whether f itself is it. Otherwise f is dropped.
+// join returns the flight that answers n's question, and whether its caller leads it: n itself, or one that waits for the turn
+// of another batch's part, if n is of a batch. If it is not n, that is dropped.
 func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 	s := f.shard(n.key)
 	s.mu.Lock()
@@ -136,14 +184,14 @@ func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 		f.lanes.Add(1)
 		s.lanes[n.key] = l
 	}
-	if old := f.joinable(l, n.refresh); old != nil {
-		return old, false
+	if old := f.joinable(l, n.refresh, n.waiting); old != nil {
+		return old, old.waiting
 	}
 	l.newest = n
 	if l.running < maxRunning {
 		f.startLocked(l, n)
 	} else {
-		n.byCaller = false // nobody but the flight before it knows when it starts
+		n.byCaller, n.waiting = false, false // nobody but the flight before it knows when it starts
 	}
 	return n, true
 }
@@ -151,10 +199,10 @@ func (f *flights[V]) join(n *flight[V]) (*flight[V], bool) {
 func (f *flights[V]) startLocked(l *lane[V], n *flight[V]) {
 	l.running++
 	n.started = true
-	n.ticket = f.take(n.key)
-	if f.heard != nil {
-		n.heard = f.heard(n.key)
+	if n.waiting {
+		return
 	}
+	f.beginLocked(n)
 	if !n.byCaller {
 		go f.run(n)
 	}
@@ -171,7 +219,7 @@ func (f *flights[V]) detach(key string) {
 	s := f.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.lanes[key]; l != nil && l.newest != nil && l.newest.started {
+	if l := s.lanes[key]; l != nil && l.newest != nil && l.newest.started && !l.newest.waiting {
 		l.newest = nil
 	}
 }

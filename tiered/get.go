@@ -69,7 +69,8 @@ func (c *Cache[V]) GetWith(ctx context.Context, key string, opts GetOptions[V]) 
 }
 
 // Refresh loads key from the source now, whatever the tiers hold, replaces it in Redis and in this process, and returns it.
-// It takes the load over from an instance that is at it: the value is one that was read after Refresh was called.
+// It takes the load over from an instance that is at it: the value is one that was read after Refresh was called. So of two at
+// once the later one's value is stored, if it gets one.
 //
 // It is for a value that has aged, not for one that is wrong: other instances keep their L1 copy until its LocalTTL. After a
 // change in the source use Invalidate. It returns what Get does, and ErrNotFound without a loader.

@@ -44,7 +44,7 @@ func (load LoadManyFunc[V]) one(ctx context.Context, key string) (V, error) {
 // The error joins a *KeysError for each reason, which names the keys that have no answer because of it, beside a map with all
 // the others: what Get returns for one key (a loader's error, *PanicError, ErrLoaderExited, ErrLoadTimeout, ErrInvalidKey,
 // ErrClosed), and ctx's error for those still on their way when ctx ends. What goes wrong in Redis is never an error: it costs
-// a load, and Options.RedisTimeout at most for all the keys together.
+// a load, and Options.RedisTimeout at most for all the keys together, or for each part of a longer list.
 //
 // Each key obeys what is promised of Get, one by one: what others are reading or loading already is shared, a key that another
 // instance is loading holds nobody up but the caller, and a Set or Invalidate of a key during the load keeps the result of that
@@ -53,8 +53,9 @@ func (load LoadManyFunc[V]) one(ctx context.Context, key string) (V, error) {
 // A value past Options.RefreshAfter is returned at once, and refreshed with the others of the call by LoadMany. An expired one
 // that stands in under Options.StaleIfError is in the map like any other, and Stats counts it.
 //
-// Redis and LoadMany are asked for at most 1000 keys at once. A longer list is dealt with in parts, four at a time. Keep lists
-// short enough for their values to come from Redis within Options.RedisTimeout.
+// Redis and LoadMany are asked for at most 1000 keys at once. A longer list is dealt with in parts, four at a time; who asks for
+// one of its keys meanwhile does not wait for the turn of its part. Keep lists short enough for their values to come from Redis
+// within Options.RedisTimeout.
 func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, error) {
 	out := make(map[string]V, len(keys))
 	var missing, overdue []string
@@ -112,14 +113,17 @@ func (c *Cache[V]) flyMany(ctx context.Context, keys []string, failed *failures)
 			failed.add(key, err)
 			continue
 		}
-		n := &flight[V]{key: key, load: c.opts.Load, byCaller: true, ctx: detached, done: make(chan struct{})}
+		n := &flight[V]{
+			key: key, load: c.opts.Load, byCaller: true, waiting: true, ctx: detached, done: make(chan struct{}),
+		}
 		c.mayEndEarly(n)
 		f, leads := c.flights.join(n)
-		switch {
-		case !leads:
+		if f != n {
 			c.count.joined.Add(1)
-		case n.byCaller:
-			own = append(own, n)
+			c.watch.joined(ctx, &f.joiners)
+		}
+		if leads && n.byCaller {
+			own = append(own, f)
 		}
 		all = append(all, f)
 	}
@@ -127,26 +131,33 @@ func (c *Cache[V]) flyMany(ctx context.Context, keys []string, failed *failures)
 	return all
 }
 
-// flyTogether runs flights that have started, in parts.
+// flyTogether runs flights in parts, but for those that somebody else has begun when the turn of their part comes.
 func (c *Cache[V]) flyTogether(ctx context.Context, fs []*flight[V]) {
 	parts := slices.Collect(slices.Chunk(fs, remote.MaxBatch))
 	for i := range min(len(parts), maxParts) {
 		go func() {
-			// One budget for all that one goroutine does in turn: so the batch as a whole waits for Redis no longer than that.
+			// What the reading of one part has taken of the time for Redis, the next lacks.
 			b := c.newBudget()
 			defer c.offerSoon(every(parts, i)...)()
 			for ; i < len(parts); i += maxParts {
-				g := &group[V]{c: c, ctx: ctx, budget: b}
-				ms := membersOf(parts[i])
-				for _, m := range ms {
-					m.overdue = &g.overdue
+				if mine := c.flights.begin(parts[i]); len(mine) > 0 {
+					c.flyPart(ctx, b, mine)
 				}
-				var part sync.WaitGroup
-				part.Go(func() { g.guard(ms, func() { g.fetch(ms) }) }) // a codec that ends the goroutine ends this part alone
-				part.Wait()
 			}
 		}()
 	}
+}
+
+// flyPart runs flights that have begun, and returns when they have ended.
+func (c *Cache[V]) flyPart(ctx context.Context, b *budget, fs []*flight[V]) {
+	g := &group[V]{c: c, ctx: ctx, budget: b}
+	ms := membersOf(fs)
+	for _, m := range ms {
+		m.overdue = &g.overdue
+	}
+	var part sync.WaitGroup
+	part.Go(func() { g.guard(ms, func() { g.fetch(ms) }) }) // a codec that ends the goroutine ends this part alone
+	part.Wait()
 }
 
 // every returns what one goroutine deals with, in turn.

@@ -236,7 +236,7 @@ func TestABatchIsAsOldAsTheHeartbeatThatItBelieves(t *testing.T) {
 		c.flights.join(n)
 		n.ticket = ticketOf(c, "a") // as if there had been no heartbeat when it began
 		began := n.ticket.At()
-		c.flyTogether(t.Context(), []*flight[int]{n})
+		c.flyPart(t.Context(), c.newBudget(), []*flight[int]{n})
 		wait(t, "the flight", n.done)
 		require.Less(t, n.ticket.At(), began)
 	})

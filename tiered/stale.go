@@ -123,10 +123,12 @@ func (c *Cache[V]) offer(fs []*flight[V]) (rest []*flight[V]) {
 			continue
 		default:
 		}
-		if f.soft = c.standIn(f); f.soft.ok {
-			close(f.early)
-		} else {
+		switch s := c.standIn(f); {
+		case !s.ok:
 			rest = append(rest, f)
+		case f.offered.CompareAndSwap(false, true):
+			f.soft = s
+			close(f.early)
 		}
 	}
 	return rest

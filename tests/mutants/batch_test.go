@@ -96,7 +96,7 @@ var batches = []mutant{
 	{
 		name: "batch: a queued flight is run with the others",
 		file: "tiered/flight.go",
-		old:  "		n.byCaller = false // nobody",
+		old:  "		n.byCaller, n.waiting = false, false // nobody",
 		new:  "		// nobody",
 		pkg:  "./tiered", run: "TestABatchWithAFlightThatIsQueued",
 	},
