@@ -97,9 +97,11 @@ func TestACacheThatTheClusterDoesNotHave(t *testing.T) {
 
 	rdb := clusterNodes(t).Client()
 	require.NoError(t, rdb.Set(t.Context(), "tandem:strange:layout", "2 64 more", 0).Err())
-	got = tandem(t, "", "invalidate", "-redis", seed, "strange", "42")
+	got = tandem(t, "", "invalidate", "-json", "-redis", seed, "strange", "42", "43", "42")
 	require.Equal(t, exitFailure, got.code)
+	require.Contains(t, got.errOut, ": not invalidated: 42 43: ")
 	require.Contains(t, got.errOut, `tandem:strange:layout is "2 64 more"`)
+	require.JSONEq(t, `{"cache": "strange", "all": false, "tags": 0, "keys": 0, "failed_keys": 2}`, got.out)
 }
 
 func TestInvalidateInACluster(t *testing.T) {
@@ -164,6 +166,65 @@ func TestInvalidateWithoutTheLayout(t *testing.T) {
 		}
 		require.Zero(t, rdb.Exists(t.Context(), keys.Layout()).Val(), "to write it is for instances")
 	}
+}
+
+// What one division does not take says nothing of another, in which instances may read.
+func TestInvalidateGoesOnThroughAllDivisions(t *testing.T) {
+	t.Parallel()
+	nodes, cache := clusterNodes(t), clusterCache()
+	older, newer := clusterKeys(t, cache, 16), clusterKeys(t, cache, 32)
+	p := newer.Partition("42")
+	epoch, entry, tag := newer.Epoch(p), newer.Entry("42"), newer.Tag(p, "red")
+	rdb := nodes.Client()
+	require.NoError(t, rdb.Set(t.Context(), older.Epoch(older.Partition("42")), "00000000000000ff:+", 0).Err())
+	other := "0" // of which there is nothing
+	for i := 0; older.Partition(other) == older.Partition("42"); i++ {
+		other = fmt.Sprint(i)
+	}
+	limit := func(rules ...any) {
+		t.Helper()
+		for _, node := range nodes.Nodes() {
+			args := append([]any{"ACL", "SETUSER", cache, "reset", "on", ">secret", "&*", "+@all", "%R~*"}, rules...)
+			require.NoError(t, node.Client().Do(t.Context(), args...).Err())
+		}
+	}
+	defer func() {
+		for _, node := range nodes.Nodes() {
+			require.NoError(t, node.Client().Do(t.Context(), "ACL", "DELUSER", cache).Err())
+		}
+	}()
+	invalidate := func(args ...string) outcome {
+		t.Helper()
+		for _, name := range []string{epoch, tag} {
+			require.NoError(t, rdb.Set(t.Context(), name, "00000000000000ff:+", 0).Err())
+		}
+		require.NoError(t, rdb.HSet(t.Context(), entry, "a", "b").Err())
+		url := "redis://" + cache + ":secret@" + nodes.Nodes()[0].Addr()
+		got := tandem(t, "", append([]string{"invalidate", "-redis", url, cache}, args...)...)
+		require.Equal(t, exitFailure, got.code)
+		require.Contains(t, got.errOut, "NOPERM")
+		return got
+	}
+
+	limit("~" + strings.TrimSuffix(newer.Entries(p), "k:") + "*")
+	got := invalidate("42", other)
+	require.Contains(t, got.errOut, ": not invalidated: 42: node ")
+	require.Equal(t, "invalidated 1 key of cache "+cache+"\n", got.out, "the other one")
+	require.Zero(t, rdb.Exists(t.Context(), entry).Val())
+	got = invalidate("-tag", "red")
+	require.Contains(t, got.errOut, ": the tags red: not invalidated: node ")
+	require.Empty(t, got.out)
+	require.Zero(t, rdb.Exists(t.Context(), tag).Val())
+	got = invalidate("-all")
+	require.Contains(t, got.errOut, ": the cache: not invalidated: node ")
+	require.Empty(t, got.out)
+	require.NotContains(t, rdb.Get(t.Context(), epoch).Val(), "00000000000000ff")
+
+	limit()
+	got = invalidate(other, "42", "42")
+	require.Contains(t, got.errOut, ": not invalidated: 42: node ", "named once")
+	require.Equal(t, "invalidated 1 key of cache "+cache+"\n", got.out, "the other one")
+	require.EqualValues(t, 1, rdb.Exists(t.Context(), entry).Val())
 }
 
 // A node to which a slot is on its way publishes where nobody listens.

@@ -12,23 +12,36 @@ import (
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/cluster"
 )
 
-// everywhere calls f for each division of the cache, until one returns an error. They are looked up for each batch: a cache may be
-// stopped, and started with another division, while a long list of keys comes in. What that invalidates, before its first
-// load, is older than a key that comes later.
+// everywhere calls f for each division of the cache. They are looked up for each batch: a cache may be stopped, and started with
+// another division, while a long list of keys comes in. What that invalidates, before its first load, is older than a key that
+// comes later.
 func (inv *invalidation) everywhere(ctx context.Context, f func(context.Context, cluster.Division) error) (found bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	divisions, err := inv.place.divisions(ctx, inv.cache)
+	var divisions []cluster.Division
+	err = inTime(ctx, func(ctx context.Context) (err error) {
+		divisions, err = inv.place.divisions(ctx, inv.cache)
+		return err
+	})
 	if err != nil {
 		return false, err
 	}
 	inv.nowhere = len(divisions) == 0
-	for _, d := range divisions {
-		if err := f(ctx, d); err != nil {
-			return true, err
-		}
+	return len(divisions) > 0, inEach(ctx, divisions, f)
+}
+
+// inEach goes on after an error, and gives each division time of its own: instances may read in one while another's nodes do not
+// answer.
+func inEach(ctx context.Context, divisions []cluster.Division, f func(context.Context, cluster.Division) error) error {
+	errs := make([]error, len(divisions))
+	for i, d := range divisions {
+		errs[i] = inTime(ctx, func(ctx context.Context) error { return f(ctx, d) })
 	}
-	return len(divisions) > 0, nil
+	return reasons(errs)
+}
+
+func inTime(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return f(ctx)
 }
 
 func (inv *invalidation) dropAll(ctx context.Context) error {
@@ -75,7 +88,7 @@ func (inv *invalidation) inPartitions(ctx context.Context, d cluster.Division, a
 	case len(failed) == 0:
 		return nil
 	case len(errs) == 1:
-		return failed[0]
+		return fmt.Errorf("%s: not invalidated: %w", about, failed[0])
 	}
 	return fmt.Errorf("%s: not invalidated in %d of %d partitions: %w", about, len(failed), len(errs), reasons(errs))
 }
@@ -85,24 +98,28 @@ func (inv *invalidation) dropKeys(ctx context.Context, keys []string) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	var failed []string
-	var reason error
+	kept := make(map[string]bool) // in any division
 	found, err := inv.everywhere(ctx, func(ctx context.Context, d cluster.Division) error {
 		some, err := inv.dropIn(ctx, d, keys)
-		failed, reason = append(failed, some...), err
+		for _, key := range some {
+			kept[key] = true
+		}
 		return err
 	})
-	switch {
-	case reason != nil:
-		inv.failed = append(inv.failed, failed...)
-		inv.done += len(keys) - len(failed)
-		return fmt.Errorf("not invalidated: %s: %w", list(failed), reason)
-	case err != nil:
-		inv.failed = append(inv.failed, keys...)
-	case found:
-		inv.done += len(keys)
+	if err == nil {
+		if found {
+			inv.done += len(keys)
+		}
+		return nil
 	}
-	return err
+	failed := keys
+	if found { // else nobody knows where they would be
+		failed = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !kept[key] })
+	}
+	inv.done += len(keys) - len(failed)
+	failed = unique(failed)
+	inv.failed = append(inv.failed, failed...)
+	return fmt.Errorf("not invalidated: %s: %w", list(failed), err)
 }
 
 // dropIn returns the keys that it did not drop, and why.
@@ -165,6 +182,16 @@ func reasons(errs []error) error {
 		seen[err.Error()] = true
 	}
 	return out
+}
+
+// unique returns the names as they came, each once.
+func unique(names []string) []string {
+	seen := make(map[string]bool)
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		again := seen[name]
+		seen[name] = true
+		return again
+	})
 }
 
 // list is all of them, as they may be given again.
