@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -27,7 +25,8 @@ for standard input, one key a line; empty lines do not count. A key that begins 
 that are given beside.
 
 In a Redis Cluster it is one step for the keys of a partition. What a node does not take is tried
-again for 10s, and what did not get through then is said.`,
+again for 10s, and what did not get through then is said. After an interruption,
+what was not tried is.`,
 		setup: setupInvalidate,
 	}
 }
@@ -118,26 +117,7 @@ func (inv *invalidation) drop(ctx context.Context, stdin io.Reader) error {
 	if !inv.stdin {
 		return nil
 	}
-	batch := make([]string, 0, pubsub.MaxKeys)
-	lines := bufio.NewScanner(stdin)
-	for number := 1; lines.Scan(); number++ {
-		key := lines.Text()
-		if key == "" {
-			continue
-		}
-		if err := remote.CheckKey(key); err != nil {
-			// The others are dropped all the same: a key too few is worse than one too many.
-			inv.refused = append(inv.refused, fmt.Errorf("line %d: %w", number, err))
-			continue
-		}
-		if batch = append(batch, key); len(batch) == cap(batch) {
-			if err := inv.dropKeys(ctx, batch); err != nil {
-				return fmt.Errorf("%w; what comes after line %d was not tried", err, number)
-			}
-			batch = batch[:0]
-		}
-	}
-	return errors.Join(inv.dropKeys(ctx, batch), lines.Err())
+	return inv.dropLines(ctx, stdin)
 }
 
 func (inv *invalidation) report(s streams, asJSON bool) error {

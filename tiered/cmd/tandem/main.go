@@ -22,6 +22,8 @@ const (
 func main() {
 	redis.SetLogger(silent{}) // go-redis would write to stderr what the commands report themselves
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// What the first signal asks to end may take its time, or wait for what never comes: a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +22,13 @@ import (
 // patience is for what takes a moment, and much longer on a busy machine.
 const patience = 20 * time.Second
 
+// asCommand in the environment has the tests' program be the command: a signal is for a process.
+const asCommand = "TANDEM_TEST_AS_COMMAND"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+	}
 	redis.SetLogger(silent{})
 	leak.Main(runner{m})
 }
@@ -55,6 +63,21 @@ func lyingRedis(t *testing.T) *miniredis.Miniredis {
 			return false
 		}
 		peer.WriteInt(len(args))
+		return true
+	})
+	return m
+}
+
+// refusingRedis refuses to delete keys once it has done so a number of times.
+func refusingRedis(t *testing.T, times int64) *miniredis.Miniredis {
+	t.Helper()
+	m := miniredis.RunT(t)
+	var deleted atomic.Int64
+	m.Server().SetPreHook(func(peer *server.Peer, cmd string, _ ...string) bool {
+		if !strings.EqualFold(cmd, "UNLINK") || deleted.Add(1) <= times {
+			return false
+		}
+		peer.WriteError("ERR no more")
 		return true
 	})
 	return m

@@ -202,13 +202,17 @@ func TestInvalidateManyFromStandardInput(t *testing.T) {
 	var lines strings.Builder
 	for n := range 2500 {
 		fmt.Fprintln(&lines, n)
-		if n == 1200 {
+		switch n {
+		case 1200:
 			fmt.Fprintln(&lines, strings.Repeat("k", 8<<10+1))
+		case 1300:
+			fmt.Fprintln(&lines, strings.Repeat("k", 64<<10+1))
 		}
 	}
 	got := tandem(t, lines.String(), "invalidate", "-redis", m.Addr(), "users", "-")
-	require.Equal(t, exitFailure, got.code, "for the line that is no key")
+	require.Equal(t, exitFailure, got.code, "for the lines that are no keys")
 	require.Contains(t, got.errOut, "line 1202: invalid key: it has 8193 bytes")
+	require.Contains(t, got.errOut, "line 1303: invalid key: it has 65537 bytes")
 	require.Equal(t, "invalidated 2,500 keys of cache users\n", got.out)
 	eventually(t, func() bool { return s.Stats().Received == 2500 })
 }
