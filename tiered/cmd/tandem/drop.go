@@ -56,7 +56,8 @@ func (inv *invalidation) dropAll(ctx context.Context) error {
 }
 
 func (inv *invalidation) dropTags(ctx context.Context) error {
-	for _, tags := range batches(inv.tags) {
+	all := batches(inv.tags)
+	for n, tags := range all {
 		message := pubsub.Message{Op: pubsub.Tags, Sender: sender(), Keys: tags}.Encode()
 		found, err := inv.everywhere(ctx, func(ctx context.Context, d cluster.Division) error {
 			about := "the tags " + list(tags)
@@ -65,7 +66,7 @@ func (inv *invalidation) dropTags(ctx context.Context) error {
 			})
 		})
 		if err != nil {
-			return err
+			return notTried(err, "the tags ", slices.Concat(all[n+1:]...))
 		}
 		if found {
 			inv.tagged += len(tags)
@@ -182,6 +183,14 @@ func reasons(errs []error) error {
 		seen[err.Error()] = true
 	}
 	return out
+}
+
+// notTried adds to err what was not tried because of it, if there is anything.
+func notTried(err error, what string, names []string) error {
+	if len(names) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; not tried: %s%s", err, what, list(names))
 }
 
 // unique returns the names as they came, each once.

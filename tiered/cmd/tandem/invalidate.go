@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	"github.com/tandemcache/tandem/pubsub"
 	"github.com/tandemcache/tandem/remote"
@@ -25,8 +25,8 @@ for standard input, one key a line; empty lines do not count. A key that begins 
 that are given beside.
 
 In a Redis Cluster it is one step for the keys of a partition. What a node does not take is tried
-again for 10s, and what did not get through then is said. After an interruption,
-what was not tried is.`,
+again for 10s, and what did not get through then is said. What comes after it is not tried, which is
+said as well, as it is after an interruption.`,
 		setup: setupInvalidate,
 	}
 }
@@ -102,22 +102,34 @@ func (inv *invalidation) run(ctx context.Context, stdin io.Reader) error {
 		return inv.dropAll(ctx)
 	}
 	if err := inv.dropTags(ctx); err != nil {
-		return err
+		return inv.untried(err, inv.keys)
 	}
 	return inv.drop(ctx, stdin)
 }
 
 // drop stops at the first batch of which something did not get through: who it is for has to repeat the rest, too.
 func (inv *invalidation) drop(ctx context.Context, stdin io.Reader) error {
-	for batch := range slices.Chunk(inv.keys, pubsub.MaxKeys) {
+	for rest := inv.keys; len(rest) > 0; {
+		batch := rest[:min(len(rest), pubsub.MaxKeys)]
+		rest = rest[len(batch):]
 		if err := inv.dropKeys(ctx, batch); err != nil {
-			return err
+			return inv.untried(err, rest)
 		}
 	}
 	if !inv.stdin {
 		return nil
 	}
 	return inv.dropLines(ctx, stdin)
+}
+
+// untried adds to err that it ended the run before these keys, and before standard input.
+func (inv *invalidation) untried(err error, keys []string) error {
+	inv.failed = append(inv.failed, keys...)
+	err = notTried(err, "", keys)
+	if inv.stdin {
+		err = fmt.Errorf("%w; standard input was not read", err)
+	}
+	return err
 }
 
 func (inv *invalidation) report(s streams, asJSON bool) error {
