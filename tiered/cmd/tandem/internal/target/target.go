@@ -47,18 +47,39 @@ func parse(addr string) (*redis.Options, error) {
 		return nil, errors.New("the address of Redis is empty")
 	}
 	if strings.Contains(addr, "://") {
-		opt, err := redis.ParseURL(addr)
+		opt, err := parseURL(addr)
 		if err != nil {
-			// A url.Error quotes the URL, and with it the password.
-			if quoting, ok := errors.AsType[*url.Error](err); ok {
-				err = quoting.Err
-			}
 			return nil, fmt.Errorf("the URL of Redis: %w", err)
 		}
 		return opt, nil
+	}
+	if strings.Contains(addr, "@") { // what stands before it may be a password, and is not quoted
+		return nil, errors.New("the address of Redis: a name or password may stand in a redis:// URL alone")
 	}
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return nil, fmt.Errorf("the address of Redis, %q: it must be host:port or a redis:// URL", addr)
 	}
 	return &redis.Options{Addr: addr}, nil
+}
+
+// errEncoding quotes nothing.
+var errEncoding = errors.New("what stands before its last @ cannot be read: in a name or password, / ? # % and the like have to be percent-encoded")
+
+// parseURL is redis.ParseURL whose error has nothing of a password.
+func parseURL(addr string) (*redis.Options, error) {
+	opt, err := redis.ParseURL(addr)
+	if _, fragment, _ := strings.Cut(addr, "#"); err == nil && strings.Contains(fragment, "@") {
+		return nil, errEncoding // the host would be what stands before the #
+	}
+	scheme, rest, _ := strings.Cut(addr, "://")
+	if at := strings.LastIndex(rest, "@"); err != nil && at >= 0 {
+		// A password that is not encoded is taken for parts of the URL, which errors quote.
+		if _, err = redis.ParseURL(scheme + "://" + rest[at+1:]); err == nil {
+			return nil, errEncoding
+		}
+	}
+	if quoting, ok := errors.AsType[*url.Error](err); ok {
+		err = quoting.Err // without the URL
+	}
+	return opt, err
 }
