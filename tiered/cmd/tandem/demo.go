@@ -70,7 +70,7 @@ func setupDemo(flags *flag.FlagSet) runFunc {
 	flags.BoolVar(&f.asJSON, "json", false, "write one JSON document and nothing else")
 	flags.BoolVar(&f.verbose, "v", false, "write the caches' log to stderr")
 	flags.IntVar(&f.instances, "instances", 3, "`n` instances of the cache")
-	flags.DurationVar(&f.load, "load", -1, "what a load takes the source (default 20ms, or 200µs with -trace)")
+	flags.DurationVar(&f.load, "load", 0, "what a load takes the source (default 20ms, or 200µs with -trace)")
 	flags.DurationVar(&f.maxStaleness, "max-staleness", tiered.DefaultMaxStaleness, "the cache's MaxStaleness")
 
 	flags.IntVar(&f.readers, "readers", 1000, "`n` readers of the burst")
@@ -97,45 +97,44 @@ func (f *demoFlags) run(ctx context.Context, s streams, args []string) error {
 	if err := f.checkMode(); err != nil {
 		return err
 	}
-	var server *target.Server
-	if f.server.addr != "" {
-		found, err := f.server.find(ctx)
-		if err != nil {
-			return err
-		}
-		server = &found
-	}
 	logger := slog.New(slog.DiscardHandler)
 	if f.verbose {
 		logger = slog.New(slog.NewTextHandler(s.err, nil))
 	}
 	if f.trace != "" {
-		return f.replay(ctx, s, server, logger)
+		return f.replay(ctx, s, logger)
 	}
 	cfg := demo.Config{
-		Redis: server, Instances: f.instances, Load: f.loadOr(demoLoad),
+		Instances: f.instances, Load: f.loadOr(demoLoad),
 		Readers: f.readers, Samples: f.samples, Rounds: f.rounds, Cuts: f.cuts, Silences: f.silences,
 		MaxStaleness: f.maxStaleness, Logger: logger,
 	}
 	if err := cfg.Validate(); err != nil {
 		return usageError{err}
 	}
+	var err error
+	if cfg.Redis, err = f.find(ctx); err != nil {
+		return err
+	}
 	report, err := demo.Run(ctx, cfg, f.forPeople(s))
 	return f.finish(s, report, err)
 }
 
-func (f *demoFlags) replay(ctx context.Context, s streams, server *target.Server, logger *slog.Logger) error {
+func (f *demoFlags) replay(ctx context.Context, s streams, logger *slog.Logger) error {
 	if f.limit < 0 {
 		return usagef("-limit is %d, must not be negative", f.limit)
 	}
 	cfg := replay.Config{
-		Redis: server, Instances: f.instances, Workers: f.workers, Writes: f.writes, Load: f.loadOr(replayLoad),
+		Instances: f.instances, Workers: f.workers, Writes: f.writes, Load: f.loadOr(replayLoad),
 		MaxStaleness: f.maxStaleness, LocalBytes: f.localBytes, Logger: logger,
 	}
 	if err := cfg.Validate(); err != nil {
 		return usageError{err}
 	}
 	var err error
+	if cfg.Redis, err = f.find(ctx); err != nil {
+		return err
+	}
 	if cfg.Trace, err = replay.Open(f.trace, f.limit); err != nil {
 		return err
 	}
@@ -158,11 +157,24 @@ func (f *demoFlags) checkMode() (err error) {
 	return err
 }
 
-func (f *demoFlags) loadOr(other time.Duration) time.Duration {
-	if f.load < 0 {
-		return other
+// find returns the Redis that is given, or nil. What can be said of the command line is said before.
+func (f *demoFlags) find(ctx context.Context) (*target.Server, error) {
+	if f.server.addr == "" {
+		return nil, nil //nolint:nilnil // documented: it is then one in this process
 	}
-	return f.load
+	server, err := f.server.find(ctx)
+	return &server, err
+}
+
+// loadOr returns what -load says, or other where it is not given.
+func (f *demoFlags) loadOr(other time.Duration) time.Duration {
+	load := other
+	f.flags.Visit(func(given *flag.Flag) {
+		if given.Name == "load" {
+			load = f.load
+		}
+	})
+	return load
 }
 
 func (f *demoFlags) forPeople(s streams) io.Writer {

@@ -154,7 +154,7 @@ func (d *demo) everyone(ctx context.Context, row *source.Row) error {
 // warm brings a row's current version into every L1. One Get need not do it: Ristretto may decline an entry.
 func (d *demo) warm(ctx context.Context, row *source.Row) error {
 	for _, i := range d.fleet.Instances {
-		err := until(ctx, waitLimit, func() (bool, error) {
+		err := until(ctx, d.loadLimit(), func() (bool, error) {
 			if u, ok := i.Local(row.Key); ok && u == row.User() {
 				return true, nil
 			}
@@ -168,7 +168,11 @@ func (d *demo) warm(ctx context.Context, row *source.Row) error {
 	return nil
 }
 
+// waitLimit bounds what takes a moment.
 const waitLimit = 5 * time.Second
+
+// loadLimit bounds the same where the source is asked: for a load that others began before a change, perhaps, and one after it.
+func (d *demo) loadLimit() time.Duration { return waitLimit + 2*d.Load }
 
 // until polls ready until it says so or fails, ctx ends, or limit has passed.
 func until(ctx context.Context, limit time.Duration, ready func() (bool, error)) error {

@@ -81,7 +81,7 @@ func (d *demo) remoteHits(ctx context.Context, i *fleet.Instance, rows []*source
 
 func (d *demo) localHits(ctx context.Context, i *fleet.Instance, rows []*source.Row) (measure.Spread, error) {
 	var keys []string
-	err := until(ctx, waitLimit, func() (found bool, err error) {
+	err := until(ctx, d.loadLimit(), func() (found bool, err error) {
 		keys, err = localKeysOf(ctx, i, rows[max(0, len(rows)-localKeys):])
 		return len(keys) > 0, err
 	})

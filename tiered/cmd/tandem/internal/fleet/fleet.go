@@ -33,7 +33,7 @@ type Config struct {
 	Redis     *target.Server
 	Instances int
 	Source    *source.Source
-	// Options is for every instance; Load is the source's.
+	// Options is for every instance; Load and LeaseWait are the source's.
 	Options tiered.Options[source.User]
 }
 
@@ -81,6 +81,8 @@ func (f *Fleet) start(ctx context.Context, cfg Config) error {
 		return err
 	}
 	cfg.Options.Load = cfg.Source.Load
+	// Who waits for less than a load takes loads as well.
+	cfg.Options.LeaseWait = cfg.Source.Delay() + tiered.DefaultLeaseWait
 	for index := range cfg.Instances {
 		i, err := f.newInstance(index, cfg.Options)
 		if err != nil {

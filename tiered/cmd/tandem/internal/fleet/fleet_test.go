@@ -61,6 +61,28 @@ func TestABrokenSubscriptionBeginsAgain(t *testing.T) {
 	}
 }
 
+func TestASlowLoadIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	src := source.New(tiered.DefaultLeaseWait + time.Second)
+	f, err := fleet.Start(t.Context(), fleet.Config{Instances: 2, Source: src, Options: tiered.Options[source.User]{
+		MaxStaleness: patience, RedisTimeout: patience, Logger: slog.New(slog.DiscardHandler),
+	}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, f.Close()) }()
+	got := make(chan error, 2)
+	for _, i := range f.Instances {
+		go func() {
+			_, err := i.Cache.Get(t.Context(), "user:1")
+			got <- err
+		}()
+	}
+	for range f.Instances {
+		require.NoError(t, <-got)
+	}
+	n, _ := src.Loads()
+	require.EqualValues(t, 1, n, "the other instance waits for it")
+}
+
 func TestWriteIsJudged(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t, fleet.Config{})

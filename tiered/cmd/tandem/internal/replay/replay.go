@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tandemcache/tandem/local"
 	"github.com/tandemcache/tandem/tiered"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/fleet"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/history"
@@ -45,6 +46,9 @@ func (c Config) Validate() error {
 	}
 	if c.Load < 0 || c.Load > 5*time.Second {
 		errs = append(errs, fmt.Errorf("-load is %v, must be from 0 to 5s", c.Load))
+	}
+	if c.LocalBytes < local.MinBytes {
+		errs = append(errs, fmt.Errorf("-local-bytes is %d, must be at least %d", c.LocalBytes, local.MinBytes))
 	}
 	return errors.Join(errs...)
 }

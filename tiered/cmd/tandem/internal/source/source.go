@@ -26,6 +26,9 @@ func New(delay time.Duration) *Source {
 	return &Source{delay: delay, rows: make(map[string]*Row)}
 }
 
+// Delay returns what a load takes.
+func (s *Source) Delay() time.Duration { return s.delay }
+
 // Row is one row of the source.
 type Row struct {
 	Key string
