@@ -114,7 +114,7 @@ func (r *clusterRig) loseMaster(replica *redisserver.Node) {
 func TestOnAClusterANodeIsBackWithNothing(t *testing.T) {
 	t.Parallel()
 	r := newClusterRig(t, redisserver.ClusterOptions{
-		Replicas: -1, NodeTimeout: time.Second, Args: []string{"--cluster-require-full-coverage", "no"},
+		Replicas: -1, Args: []string{"--cluster-require-full-coverage", "no"},
 	}, nil)
 	const p = 2
 	elsewhere, _ := r.apart(p)
