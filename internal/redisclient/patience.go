@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -18,7 +19,7 @@ type patience struct{ abandoned atomic.Int64 }
 // What such a dialer brings later is closed.
 func (p *patience) dialing(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return within(ctx, p, "the dialer", func() (net.Conn, error) { return dial(ctx, network, addr) },
+		return within(ctx, p, "the dialer", func(ctx context.Context) (net.Conn, error) { return dial(ctx, network, addr) },
 			func(conn net.Conn) { _ = conn.Close() })
 	}
 }
@@ -29,22 +30,36 @@ func (p *patience) connecting(hook VerifyFunc) VerifyFunc {
 		return nil
 	}
 	return func(ctx context.Context, cn *redis.Conn) error {
-		_, err := within(ctx, p, "OnConnect", func() (struct{}, error) { return struct{}{}, hook(ctx, cn) }, func(struct{}) {})
+		_, err := within(ctx, p, "OnConnect", func(ctx context.Context) (struct{}, error) { return struct{}{}, hook(ctx, cn) }, func(struct{}) {})
 		return err
 	}
 }
 
 // within calls f, whose panic or end of its goroutine is an error, and returns ctx's if that ends first. What f brings after
-// that goes to late.
-func within[T any](ctx context.Context, p *patience, what string, f func() (T, error), late func(T)) (T, error) {
+// that goes to late. It does not call f while too many calls hang.
+func within[T any](ctx context.Context, p *patience, what string, f func(context.Context) (T, error), late func(T)) (T, error) {
+	if p.abandoned.Load() >= maxAbandoned {
+		var none T
+		return none, errAbandoned
+	}
+	return await(ctx, p, what, f, late)
+}
+
+// await is within that calls f in any case.
+//
+// go-redis connects also for nobody's sake: a cluster's topology is asked for under a context that never ends, and not again
+// before that has come back. Without a deadline f has maxDialTimeout.
+func await[T any](ctx context.Context, p *patience, what string, f func(context.Context) (T, error), late func(T)) (T, error) {
 	type result struct {
 		value T
 		err   error
 	}
-	var none T
-	if p.abandoned.Load() >= maxAbandoned {
-		return none, errAbandoned
+	at, bounded := ctx.Deadline()
+	if !bounded {
+		at = time.Now().Add(maxDialTimeout)
 	}
+	ctx, cancel := context.WithDeadline(ctx, at) // which the given one may have without ever being done, see Deadline
+	defer cancel()
 	done := make(chan result, 1)
 	go func() {
 		r := result{err: fmt.Errorf("%s called runtime.Goexit", what)}
@@ -54,7 +69,7 @@ func within[T any](ctx context.Context, p *patience, what string, f func() (T, e
 			}
 			done <- r
 		}()
-		r.value, r.err = f()
+		r.value, r.err = f(ctx)
 	}()
 	select {
 	case r := <-done:
@@ -63,10 +78,12 @@ func within[T any](ctx context.Context, p *patience, what string, f func() (T, e
 		p.abandoned.Add(1)
 		go func() {
 			defer p.abandoned.Add(-1)
+			defer func() { _ = recover() }() // late calls the user's code as well, and nobody is left to tell
 			if r := <-done; r.err == nil {
 				late(r.value)
 			}
 		}()
+		var none T
 		return none, ctx.Err()
 	}
 }

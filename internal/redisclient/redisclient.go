@@ -27,9 +27,10 @@ var ErrUnsupported = errors.New("unsupported Redis client")
 const instead = "use *redis.Client, or *redis.ClusterClient with a Redis Cluster"
 
 const (
-	// maxDialTimeout bounds a dial that runs on in the background after its caller's context has ended.
+	// maxDialTimeout bounds a dial that runs on in the background after its caller's context has ended, and what else of the
+	// owner's code makes connections where no context has a deadline.
 	maxDialTimeout = 2 * time.Second
-	// maxAbandoned bounds how many such dials there are: a dialer that hangs, such as one that asks Sentinels which do not
+	// maxAbandoned bounds how many such calls there are: a dialer that hangs, such as one that asks Sentinels which do not
 	// answer, is not asked by more goroutines at once.
 	maxAbandoned = 16
 )

@@ -89,6 +89,33 @@ func TestAConnectionThatComesTooLateIsClosed(t *testing.T) {
 	require.NoError(t, d.Ping(t.Context()).Err(), "the next one is wanted")
 }
 
+// explosive is a connection that cannot be closed without a panic.
+type explosive struct {
+	net.Conn
+	closed chan struct{}
+}
+
+func (c *explosive) Close() error {
+	_ = c.Conn.Close()
+	close(c.closed)
+	panic("not today")
+}
+
+func TestAConnectionThatComesTooLateMayPanic(t *testing.T) {
+	t.Parallel()
+	gate, closed := make(chan struct{}), make(chan struct{})
+	d := derive(t, given(t, redis.Options{Dialer: func(context.Context, string, string) (net.Conn, error) {
+		<-gate
+		conn, _ := net.Pipe()
+		return &explosive{conn, closed}, nil
+	}}))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, subscribing(d)(ctx), context.DeadlineExceeded)
+	close(gate)
+	<-closed
+}
+
 // A dial outlives the call that asked for it, since go-redis would like to keep the connection; but not for long.
 func TestDialsInTheBackgroundAreBounded(t *testing.T) {
 	t.Parallel()

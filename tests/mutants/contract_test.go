@@ -346,6 +346,13 @@ var mutants = []mutant{
 		pkg:  "./internal/redisclient", run: "TestADialerThatExits",
 	},
 	{
+		name: "client: who makes a connection for nobody may take as long as it likes",
+		file: "internal/redisclient/patience.go",
+		old:  "time.Now().Add(maxDialTimeout)",
+		new:  "time.Now().Add(1000 * maxDialTimeout)",
+		pkg:  "./internal/redisclient", run: "TestAReloadOfTheTopology",
+	},
+	{
 		name: "log: the user's logger is waited for",
 		file: "internal/quiet/quiet.go",
 		old:  "		l.writing = true\n		go l.write()\n",
