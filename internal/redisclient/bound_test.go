@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -27,8 +28,9 @@ func inBubble(t *testing.T) redis.Options {
 	conn, err := m.Dial() // starts the server
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
+	m.RequireUserAuth("tom", secret)
 	return redis.Options{
-		Addr: "127.0.0.1:1", DialTimeout: -1,
+		Addr: "127.0.0.1:1", Username: "tom", Password: secret, DialTimeout: -1,
 		Dialer: func(context.Context, string, string) (net.Conn, error) { return m.Dial() },
 	}
 }
@@ -61,6 +63,9 @@ func owners() map[string]func(opt *redis.Options, f func()) {
 			opt.OnConnect = func(context.Context, *redis.Conn) error { f(); return nil }
 		},
 	}
+	for name, set := range providers {
+		all[name] = func(opt *redis.Options, f func()) { set(opt, "tom", f) }
+	}
 	return all
 }
 
@@ -88,7 +93,7 @@ func TestTheOwnersCodeIsNotWaitedForWithoutEnd(t *testing.T) {
 
 // A context from Deadline is never done.
 func TestADeadlineBoundsTheOwnersCode(t *testing.T) {
-	for _, name := range []string{"OnConnect"} {
+	for _, name := range []string{"OnConnect", "CredentialsProviderContext", "CredentialsProvider"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				let := make(chan struct{})
@@ -103,6 +108,30 @@ func TestADeadlineBoundsTheOwnersCode(t *testing.T) {
 	}
 }
 
+// What looks at its context is told that nobody waits any more.
+func TestTheOwnersCodeIsToldOfItsBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let, told := make(chan struct{}), make(chan struct{})
+		opt := inBubble(t)
+		opt.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
+			select {
+			case <-ctx.Done():
+				close(told)
+			case <-let:
+			}
+			return "", "", ctx.Err()
+		}
+		d := derive(t, given(t, opt))
+		defer close(let)
+		endsAfter(t, hangLimit, func() error { return d.Ping(context.Background()).Err() })
+		select {
+		case <-told:
+		default:
+			t.Fatal("it goes on")
+		}
+	})
+}
+
 // go-redis makes one reload at a time, under a context that never ends.
 func TestAReloadOfTheTopologyThatHangsIsNotTheLast(t *testing.T) {
 	no := errors.New("not today")
@@ -110,13 +139,16 @@ func TestAReloadOfTheTopologyThatHangsIsNotTheLast(t *testing.T) {
 		"OnConnect": func(opt *redis.ClusterOptions, f func()) {
 			opt.OnConnect = func(context.Context, *redis.Conn) error { f(); return no }
 		},
+		"CredentialsProviderContext": func(opt *redis.ClusterOptions, f func()) {
+			opt.CredentialsProviderContext = func(context.Context) (string, string, error) { f(); return "", "", no }
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				let := make(chan struct{})
 				var calls atomic.Int64
 				node := inBubble(t)
-				opt := &redis.ClusterOptions{Addrs: []string{node.Addr}, Dialer: node.Dialer}
+				opt := &redis.ClusterOptions{Addrs: []string{node.Addr}, Dialer: node.Dialer, Username: node.Username, Password: node.Password}
 				set(opt, func() { calls.Add(1); <-let })
 				given := redis.NewClusterClient(opt)
 				router, err := redisclient.Router(given)
@@ -131,4 +163,63 @@ func TestAReloadOfTheTopologyThatHangsIsNotTheLast(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Subscribe is given no context, so that it is not the caller's that bounds it.
+func TestASubscriptionToCredentialsThatComesTooLateIsEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let := make(chan struct{})
+		var answers atomic.Bool
+		p := &tokens{name: "tom", asked: func() {
+			if !answers.Load() {
+				<-let
+			}
+		}}
+		opt := inBubble(t)
+		opt.StreamingCredentialsProvider = p
+		d := derive(t, given(t, opt))
+		release := sync.OnceFunc(func() { close(let) })
+		defer release()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		endsAfter(t, hangLimit, func() error { return d.Ping(ctx).Err() })
+		answers.Store(true)
+		require.NoError(t, d.Ping(ctx).Err())
+		release()
+		synctest.Wait()
+		subscribed, left := p.counts()
+		require.Equal(t, 2, subscribed)
+		require.Equal(t, 1, left, "that of the connection that was made")
+		require.NoError(t, d.Close())
+		_, left = p.counts()
+		require.Zero(t, left)
+	})
+}
+
+// Nobody who closes a connection waits for a provider that hangs, and still it is told of every one.
+func TestTheEndOfASubscriptionIsNotWaitedFor(t *testing.T) {
+	const connections = 20
+	synctest.Test(t, func(t *testing.T) {
+		let := make(chan struct{})
+		var ending atomic.Int64
+		p := &tokens{name: "tom", ended: func() { ending.Add(1); <-let }}
+		opt := inBubble(t)
+		opt.StreamingCredentialsProvider = p
+		d := derive(t, given(t, opt))
+		defer func() { close(let); synctest.Wait() }()
+		var open []*redis.PubSub
+		for range connections {
+			ps := d.Subscribe(t.Context())
+			require.NoError(t, ps.Subscribe(t.Context(), "c"))
+			open = append(open, ps)
+		}
+		for _, ps := range open {
+			began := time.Now()
+			require.NoError(t, ps.Close())
+			require.Less(t, time.Since(began), 100*time.Millisecond)
+			time.Sleep(hangLimit)
+		}
+		require.EqualValues(t, connections, ending.Load())
+		require.ErrorContains(t, d.Ping(t.Context()).Err(), "still hang", "and no more subscriptions are made")
+	})
 }

@@ -54,6 +54,8 @@ func Router(rdb *redis.ClusterClient) (*Cluster, error) {
 	var owners patience
 	opt.Dialer = derived.conns.dialer(owners.dialing(given))
 	opt.OnConnect = owners.connecting(opt.OnConnect)
+	opt.CredentialsProviderContext, opt.CredentialsProvider = owners.naming(opt.CredentialsProviderContext, opt.CredentialsProvider), nil
+	opt.StreamingCredentialsProvider = owners.streaming(opt.StreamingCredentialsProvider)
 	derived.ClusterClient = redis.NewClusterClient(&opt)
 	return derived, nil
 }

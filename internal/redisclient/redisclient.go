@@ -75,6 +75,8 @@ func derive(opt redis.Options, verify VerifyFunc, changes ...func(*redis.Options
 		change(&opt)
 	}
 	opt.OnConnect = both(owners.connecting(opt.OnConnect), verify)
+	opt.CredentialsProviderContext, opt.CredentialsProvider = owners.naming(opt.CredentialsProviderContext, opt.CredentialsProvider), nil
+	opt.StreamingCredentialsProvider = owners.streaming(opt.StreamingCredentialsProvider)
 	derived.Client = redis.NewClient(&opt)
 	return derived
 }

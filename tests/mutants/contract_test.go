@@ -353,6 +353,20 @@ var mutants = []mutant{
 		pkg:  "./internal/redisclient", run: "TestAReloadOfTheTopology",
 	},
 	{
+		name: "client: a provider of credentials is called as it is",
+		file: "internal/redisclient/redisclient.go",
+		old:  "owners.naming(opt.CredentialsProviderContext, opt.CredentialsProvider), nil\n",
+		new:  "opt.CredentialsProviderContext, opt.CredentialsProvider\n",
+		pkg:  "./internal/redisclient", run: "TestAProviderOfCredentialsMayMisbehave",
+	},
+	{
+		name: "client: a subscription to credentials stays if it comes too late",
+		file: "internal/redisclient/credentials.go",
+		old:  "_ = late.end() }",
+		new:  "_ = late.end }",
+		pkg:  "./internal/redisclient", run: "TestASubscriptionToCredentialsThatComesTooLate",
+	},
+	{
 		name: "log: the user's logger is waited for",
 		file: "internal/quiet/quiet.go",
 		old:  "		l.writing = true\n		go l.write()\n",
