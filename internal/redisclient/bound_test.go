@@ -142,6 +142,9 @@ func TestAReloadOfTheTopologyThatHangsIsNotTheLast(t *testing.T) {
 		"CredentialsProviderContext": func(opt *redis.ClusterOptions, f func()) {
 			opt.CredentialsProviderContext = func(context.Context) (string, string, error) { f(); return "", "", no }
 		},
+		"ClusterSlots": func(opt *redis.ClusterOptions, f func()) {
+			opt.ClusterSlots = func(context.Context) ([]redis.ClusterSlot, error) { f(); return nil, no }
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -163,6 +166,19 @@ func TestAReloadOfTheTopologyThatHangsIsNotTheLast(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestClusterSlotsMayMisbehave(t *testing.T) {
+	t.Parallel()
+	given := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: []string{"127.0.0.1:1"}, ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) { panic("not today") },
+	})
+	t.Cleanup(func() { _ = given.Close() })
+	router, err := redisclient.Router(given)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = router.Close() })
+	_, err = router.MasterForKey(t.Context(), "k")
+	require.ErrorContains(t, err, "ClusterSlots panicked: not today")
 }
 
 // Subscribe is given no context, so that it is not the caller's that bounds it.

@@ -56,6 +56,7 @@ func Router(rdb *redis.ClusterClient) (*Cluster, error) {
 	opt.OnConnect = owners.connecting(opt.OnConnect)
 	opt.CredentialsProviderContext, opt.CredentialsProvider = owners.naming(opt.CredentialsProviderContext, opt.CredentialsProvider), nil
 	opt.StreamingCredentialsProvider = owners.streaming(opt.StreamingCredentialsProvider)
+	opt.ClusterSlots = owners.finding(opt.ClusterSlots)
 	derived.ClusterClient = redis.NewClusterClient(&opt)
 	return derived, nil
 }

@@ -10,7 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+type (
+	dialFunc  func(ctx context.Context, network, addr string) (net.Conn, error)
+	slotsFunc = func(ctx context.Context) ([]redis.ClusterSlot, error)
+)
 
 // patience calls the owner's code that connections are made with, and counts the calls that it has given up on.
 type patience struct{ abandoned atomic.Int64 }
@@ -32,6 +35,16 @@ func (p *patience) connecting(hook VerifyFunc) VerifyFunc {
 	return func(ctx context.Context, cn *redis.Conn) error {
 		_, err := within(ctx, p, "OnConnect", func(ctx context.Context) (struct{}, error) { return struct{}{}, hook(ctx, cn) }, func(struct{}) {})
 		return err
+	}
+}
+
+// finding is that for ClusterSlots, which go-redis calls on a goroutine of its own as well.
+func (p *patience) finding(slots slotsFunc) slotsFunc {
+	if slots == nil {
+		return nil
+	}
+	return func(ctx context.Context) ([]redis.ClusterSlot, error) {
+		return within(ctx, p, "ClusterSlots", slots, func([]redis.ClusterSlot) {})
 	}
 }
 
