@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -375,6 +376,33 @@ func TestADialerThatPanics(t *testing.T) {
 	})
 	panics.Store(false)
 	eventually(t, "a proof", h.proven)
+}
+
+// So are its connections, and what they do while the subscription is made ends the session as later.
+func TestAConnectionThatPanicsWhileItSubscribes(t *testing.T) {
+	t.Parallel()
+	const times = 3
+	r := newRig(t)
+	var panics atomic.Int64
+	on := func(_ *wireConn, b []byte) {
+		if bytes.Contains(b, []byte("\r\nsubscribe\r\n")) && panics.Add(1) <= times {
+			panic("not today")
+		}
+	}
+	r.wire.onWrite.Store(&on)
+	r.joined("a", lasting)
+	require.EqualValues(t, times+1, panics.Load())
+	eventually(t, "the connections that panicked closed", func() bool {
+		closed := 0
+		for _, c := range r.wire.subscriptions() {
+			select {
+			case <-c.closed:
+				closed++
+			default:
+			}
+		}
+		return closed == times
+	})
 }
 
 // Everything at once. Each session's end has one cause, which the test has made; and afterwards all is well.

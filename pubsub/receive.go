@@ -63,12 +63,11 @@ func (b *Bus) receiveLoop() {
 
 // session connects, subscribes and receives until something is wrong, which it returns. The members have been told by then.
 func (b *Bus) session() (err error) {
-	s, err := b.connect()
-	if err != nil {
-		return err
+	s := &subscription{
+		bus: b, ps: b.client.Subscribe(b.ctx), ctx: redisclient.WithoutDial(b.ctx),
+		over: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	var writer sync.WaitGroup
-	writer.Go(s.writeLoop)
 	defer writer.Wait()
 	// go-redis asserts the types of what it reads, so bytes that are not Redis' protocol can panic in it.
 	defer func() {
@@ -78,6 +77,10 @@ func (b *Bus) session() (err error) {
 		s.close()
 		b.endAll(err)
 	}()
+	if err := b.connect(s); err != nil {
+		return err
+	}
+	writer.Go(s.writeLoop)
 	for {
 		m, err := s.receive()
 		if err != nil {
@@ -90,12 +93,7 @@ func (b *Bus) session() (err error) {
 }
 
 // connect dials, and asks for the private channel and every topic's in one command.
-func (b *Bus) connect() (*subscription, error) {
-	s := &subscription{
-		bus: b, ps: b.client.Subscribe(b.ctx), ctx: redisclient.WithoutDial(b.ctx),
-		over: make(chan struct{}), wake: make(chan struct{}, 1),
-	}
-
+func (b *Bus) connect(s *subscription) error {
 	b.mu.Lock()
 	channels := []string{b.inbox}
 	for name, c := range b.channels {
@@ -105,23 +103,19 @@ func (b *Bus) connect() (*subscription, error) {
 	closed := b.closed
 	b.mu.Unlock()
 	if closed {
-		s.close()
-		return nil, ErrClosed
+		return ErrClosed
 	}
 
 	ctx, cancel := context.WithTimeout(b.ctx, b.greeting())
 	defer cancel()
 	if err := s.ps.Subscribe(ctx, channels...); err != nil {
-		s.close()
-		b.endAll(err)
-		return nil, err
+		return err
 	}
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed { // since the list was made: Stop could not close what it did not know
-		s.close()
-		return nil, ErrClosed
+		return ErrClosed
 	}
 	b.current = s
 	b.sessions++
@@ -136,7 +130,7 @@ func (b *Bus) connect() (*subscription, error) {
 			s.requestLocked(request{channel: name, leave: true})
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // requestLocked has r sent after those before it. The bus' lock is held where it is decided and not where it is sent, which
