@@ -84,7 +84,8 @@ type part struct {
 	last   *shard                // was on last
 	take   uint64                // how often a node was given it
 	left   string                // the address of the last node that did not have it any more
-	again  int64                 // by mono: that one is not asked once more before
+	astray bool                  // and a moment before it was another one: go-redis names any node for a slot that none has
+	again  int64                 // by mono: that one, or if astray any, is not asked once more before
 	retry  backoff               // up to again
 	reason error                 // why there is no node
 	// refused is why nobody lets its channels be subscribed to, if that is for the owner of the cluster to change. A heartbeat that

@@ -169,7 +169,7 @@ func (c *Cluster) homeless() []*part {
 
 // give hands p to the node at addr, and reports whether that has a connection. What is doubtful is the topology: it names the node
 // that has just refused p, or one that cannot be connected to. To hand p over to the former all the same, after a pause, is what
-// shows whether it has it, and costs that node one command.
+// shows whether it has it, and costs that node one command. If p is astray, the pause is for whatever node is named.
 func (c *Cluster) give(p *part, addr string) (placed, doubtful bool) {
 	client := c.opts.Node(addr)
 	c.mu.Lock()
@@ -186,7 +186,7 @@ func (c *Cluster) give(p *part, addr string) (placed, doubtful bool) {
 		}
 		p.on.dropLocked(p)
 	}
-	if p.left == addr && mono.Now() < p.again {
+	if (p.left == addr || p.astray) && mono.Now() < p.again {
 		return false, true
 	}
 	s := c.shards[addr]

@@ -25,6 +25,7 @@ const (
 	well  = "127.0.0.1:1" // subscribes to what it is asked for
 	gone  = "127.0.0.1:2" // cannot be connected to
 	other = "127.0.0.1:3" // says that it has no slot
+	third = "127.0.0.1:4" // says so too
 )
 
 // routeRig is a bus on nodes that do little but let themselves be found. It is for bubbles of testing/synctest.
@@ -36,6 +37,7 @@ type routeRig struct {
 	names map[string]*redis.Client // by address: what the router answers
 	homes []atomic.Pointer[string] // of the partitions, in the topology
 	lost  atomic.Bool              // there is no topology
+	holed atomic.Bool              // in the topology no node has a slot, and any is named
 
 	lookups, reloads atomic.Int64
 }
@@ -64,7 +66,7 @@ func newRouteRig(t *testing.T) *routeRig {
 	for p := range r.homes {
 		r.put(p, well)
 	}
-	for _, addr := range []string{well, gone, other} {
+	for _, addr := range []string{well, gone, other, third} {
 		r.addNode(addr)
 	}
 	r.bus = NewCluster(ClusterOptions{
@@ -154,7 +156,7 @@ func (n *routeNode) answer(addr string, p *server.Peer, cmd string, args []strin
 	switch {
 	case cmd != "SSUBSCRIBE" && cmd != "SUNSUBSCRIBE" && cmd != "EVALSHA" && cmd != "EVAL":
 		return false
-	case addr == other:
+	case addr == other, addr == third:
 		n.refused.Add(1)
 		p.WriteError("MOVED 1 " + well)
 	case cmd == "SSUBSCRIBE", cmd == "SUNSUBSCRIBE":
@@ -175,9 +177,13 @@ func (n *routeNode) answer(addr string, p *server.Peer, cmd string, args []strin
 func (r *routeRig) put(p int, addr string) { r.homes[p].Store(&addr) }
 
 func (r *routeRig) MasterForKey(_ context.Context, key string) (*redis.Client, error) {
-	r.lookups.Add(1)
+	lookup := r.lookups.Add(1)
 	if r.lost.Load() {
 		return nil, errRefused
+	}
+	if r.holed.Load() {
+		time.Sleep(time.Millisecond) // or a loop without pauses would take none of the bubble's time, and have no end
+		return r.names[[]string{other, third}[lookup%2]], nil
 	}
 	for i, p := range r.bus.parts {
 		if p.probe == key {
@@ -289,6 +295,28 @@ func TestOnAClusterAStormOfRefusals(t *testing.T) {
 		require.LessOrEqual(t, reloads, int64(seconds*time.Second/topologyPause)+1)
 		require.GreaterOrEqual(t, reloads, int64(seconds), "and it is asked for")
 		require.LessOrEqual(t, refused, int64(len(r.homes)*seconds*10))
+	})
+}
+
+// For a slot that no node has go-redis names any, another one at each call. Each of them refuses it.
+func TestOnAClusterASlotThatNoNodeHas(t *testing.T) {
+	inRouteBubble(t, func(t *testing.T, r *routeRig) {
+		r.holed.Store(true)
+		h, _ := r.join(2)
+		time.Sleep(5 * time.Second)
+		refusals := func() int64 { return r.nodes[other].refused.Load() + r.nodes[third].refused.Load() }
+		const seconds = 20
+		refused := refusals()
+		time.Sleep(seconds * time.Second)
+		refused = refusals() - refused
+		t.Logf("%d refusals", refused)
+		require.LessOrEqual(t, refused, int64(10*seconds))
+		require.GreaterOrEqual(t, refused, int64(seconds/2), "and it is asked for")
+		require.Empty(t, h.story())
+		r.holed.Store(false)
+		time.Sleep(3 * maxBackoff) // the pause, and the look after it
+		synctest.Wait()
+		require.Positive(t, h.count("begin"))
 	})
 }
 

@@ -157,12 +157,14 @@ func (s *shard) loseLocked(p *part, reason error) {
 	s.of.searchSoon()
 }
 
-// leftLocked notes who does not have p, and for how long that one is not asked again.
+// leftLocked notes who does not have p, and for how long that one is not asked again: see astray for the others.
 func (p *part) leftLocked(addr string, reason error) {
 	now := mono.Now()
-	if now-p.again > int64(maxBackoff) { // it was quiet
+	quiet := now-p.again > int64(maxBackoff)
+	if quiet {
 		p.retry.reset()
 	}
+	p.astray = !quiet && p.left != "" && p.left != addr
 	p.left, p.again, p.reason = addr, now+int64(p.retry.next()), reason
 }
 

@@ -213,6 +213,13 @@ var clusters = []mutant{
 		pkg:  "./pubsub", run: "TestOnAClusterARegistry",
 	},
 	{
+		name: "cluster: a slot that no node has is asked for without a pause",
+		file: "pubsub/route.go",
+		old:  "(p.left == addr || p.astray)",
+		new:  "p.left == addr",
+		pkg:  "./pubsub", run: "TestOnAClusterASlotThatNoNodeHas",
+	},
+	{
 		name: "cluster: the topology is asked for at every refusal",
 		file: "pubsub/route.go",
 		old:  "			case pause <= 0:",
