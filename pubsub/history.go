@@ -11,9 +11,14 @@ import (
 	"github.com/tandemcache/tandem/internal/quiet"
 )
 
-// patienceWith is how many heartbeats in a row a server may answer with an error (it is busy, loading, without its replicas)
-// before it is left, in case that another one has taken its place. If none has by then, twice as many, and so on.
-const patienceWith = 3
+const (
+	// patienceWith is how many heartbeats in a row a server may answer with an error (it is busy, loading, without its replicas)
+	// before it is left, in case that another one has taken its place. If none has by then, twice as many, and so on.
+	patienceWith = 3
+	// maxPatience times as many are the most: another one may take its place after hours as well. That is about twenty seconds, as a
+	// heartbeat that fails is followed by the next one within a second.
+	maxPatience = 16
+)
 
 // origin is whom a heartbeat has reached.
 type origin struct {
@@ -152,5 +157,5 @@ func leave(err error, failing int) bool {
 		return true
 	}
 	n := failing / patienceWith
-	return failing%patienceWith == 0 && n&(n-1) == 0
+	return failing%patienceWith == 0 && (n&(n-1) == 0 || n%maxPatience == 0)
 }

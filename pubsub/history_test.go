@@ -311,12 +311,12 @@ func TestWhenToDialAnew(t *testing.T) {
 	require.True(t, leave(errors.New("connection refused"), 1))
 	noReplicas := replyError("NOREPLICAS Not enough good replicas to write.")
 	var left []int
-	for failing := 1; failing < 30; failing++ {
+	for failing := 1; failing < 200; failing++ {
 		if leave(noReplicas, failing) {
 			left = append(left, failing)
 		}
 	}
-	require.Equal(t, []int{3, 6, 12, 24}, left)
+	require.Equal(t, []int{3, 6, 12, 24, 48, 96, 144, 192}, left, "less and less often, up to a point")
 }
 
 // Connections that were made while nobody knew the server are made again if some led to another one.
