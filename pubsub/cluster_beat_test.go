@@ -136,6 +136,33 @@ func TestOnAClusterTheSlotOfTheTokenIsRefused(t *testing.T) {
 	}
 }
 
+// Nor does it touch them that its slot becomes nobody's, which is said of it alone.
+func TestOnAClusterTheSlotOfTheTokenIsNobodys(t *testing.T) {
+	t.Parallel()
+	r := newClusterRig(t, redisserver.ClusterOptions{Replicas: -1, Args: []string{"--cluster-require-full-coverage", "no"}}, nil)
+	r.bound = time.Hour // a heartbeat every two seconds
+	_, beside := r.apart(0)
+	anchor, _ := r.listened(0)
+	e, _ := r.listened(beside)
+	for range 2 { // the next one expects nothing new
+		r.report(anchor)
+		r.report(e)
+	}
+	r.still(0)
+	reports, home := len(e.reports()), r.master(0).Client()
+	letGo := r.holdBeat(0)
+	require.NoError(t, home.ClusterDelSlots(t.Context(), r.slot(0)).Err())
+	letGo()
+	r.proves("proofs of the other", e)
+	r.proves("and one more", e)
+	for _, report := range e.reports()[reports:] {
+		require.NoError(t, report.Err)
+	}
+	require.Equal(t, "begin", e.plot())
+	require.NoError(t, home.ClusterAddSlots(t.Context(), r.slot(0)).Err())
+	r.proves("a proof when it has a node again", anchor)
+}
+
 // Without a node a member hears so all the same.
 func TestOnAClusterAPartitionWithoutANode(t *testing.T) {
 	t.Parallel()

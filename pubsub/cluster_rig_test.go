@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -264,6 +265,27 @@ func (r *clusterRig) still(p int) {
 	s := r.bus.parts[p].home.Load()
 	require.NotNil(r, s)
 	r.eventually("no heartbeat", func() bool { return len(s.kick) == 0 && len(s.beating) == 1 })
+}
+
+// holdBeat has a heartbeat sent of which nothing arrives at p's node before letGo is called.
+func (r *clusterRig) holdBeat(p int) (letGo func()) {
+	r.Helper()
+	gate, held := make(chan struct{}), make(chan struct{}, 1)
+	hold := func(_ *wireConn, b []byte) {
+		if bytes.Contains(b, []byte("evalsha")) {
+			select {
+			case held <- struct{}{}:
+				<-gate
+			default:
+			}
+		}
+	}
+	letGo = sync.OnceFunc(func() { close(gate) })
+	r.Cleanup(letGo)
+	r.wire.onWrite.Store(&hold)
+	r.bus.Kick(p)
+	r.eventually("a heartbeat on its way", func() bool { return len(held) == 1 })
+	return letGo
 }
 
 // talk publishes into partitions, one message after the other, as an invalidation does, until the returned function is called,

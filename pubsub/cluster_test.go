@@ -1,7 +1,6 @@
 package pubsub
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -228,21 +227,7 @@ func TestOnAClusterAHeartbeatFromBeforeAMemberJoined(t *testing.T) {
 	const p = 2
 	e, _ := r.listened(p)
 	r.report(e)
-	gate, held := make(chan struct{}), make(chan struct{}, 1)
-	letGo := sync.OnceFunc(func() { close(gate) })
-	defer letGo()
-	hold := func(_ *wireConn, b []byte) {
-		if bytes.Contains(b, []byte("evalsha")) {
-			select {
-			case held <- struct{}{}:
-				<-gate
-			default:
-			}
-		}
-	}
-	r.wire.onWrite.Store(&hold)
-	r.bus.Kick(p)
-	r.eventually("a heartbeat on its way", func() bool { return len(held) == 1 })
+	letGo := r.holdBeat(p)
 	late, _ := r.listen(p)
 	require.Equal(t, 1, late.count("begin"))
 	proofs := e.count("prove")

@@ -175,10 +175,10 @@ func (b *heartbeat) expectNothing(ctx context.Context) {
 	}
 }
 
-// otherAnchor has the token come back in another partition where the anchor's slot is refused: one is as good as another. It returns
-// those partitions that are left, and the answer.
+// otherAnchor has the token come back in another partition where the anchor's slot alone is refused: one is as good as another. It
+// returns those partitions that are left, and the answer.
 func (b *heartbeat) otherAnchor(ctx context.Context, anchor *pulse, same []*pulse, answer string, err error) (left []*pulse, _ string, _ error) {
-	for isElsewhere(err) {
+	for isElsewhere(err) || isNobodys(err) {
 		if i := slices.Index(same, anchor); i >= 0 { // it was not refused when it was looked at
 			anchor.end(err)
 			same = slices.Delete(same, i, i+1)
@@ -324,6 +324,9 @@ func isElsewhere(err error) bool {
 	}
 	return false
 }
+
+// isNobodys reports whether an error says that no node has a slot. The rest of CLUSTERDOWN is said of every slot.
+func isNobodys(err error) bool { return redis.HasErrorPrefix(err, "CLUSTERDOWN Hash slot not served") }
 
 // moves reports whether a partition may lack writes that another server had confirmed: tell will say so.
 func (s *shard) moves(b heartbeat) bool {

@@ -12,9 +12,16 @@ var clusters = []mutant{
 	{
 		name: "cluster: the token has no other partition to come back in",
 		file: "pubsub/shard_beat.go",
-		old:  "	for isElsewhere(err) {",
-		new:  "	for false && isElsewhere(err) {",
-		pkg:  "./pubsub", run: "TestOnAClusterTheSlotOfTheToken",
+		old:  "	for isElsewhere(err) || isNobodys(err) {",
+		new:  "	for false && (isElsewhere(err) || isNobodys(err)) {",
+		pkg:  "./pubsub", run: "TestOnAClusterTheSlotOfTheTokenIsRefused",
+	},
+	{
+		name: "cluster: the token has no other partition to come back in when its slot is nobody's",
+		file: "pubsub/shard_beat.go",
+		old:  "isElsewhere(err) || isNobodys(err)",
+		new:  "isElsewhere(err)",
+		pkg:  "./pubsub", run: "TestOnAClusterTheSlotOfTheTokenIsNobodys",
 	},
 	{
 		name: "cluster: a slot that is on its way ends no session",
