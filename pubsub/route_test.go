@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type routeRig struct {
 	homes []atomic.Pointer[string] // of the partitions, in the topology
 	lost  atomic.Bool              // there is no topology
 	holed atomic.Bool              // in the topology no node has a slot, and any is named
+	logs  bytes.Buffer             // to be read when everybody waits
 
 	lookups, reloads atomic.Int64
 }
@@ -71,6 +73,7 @@ func newRouteRig(t *testing.T) *routeRig {
 	}
 	r.bus = NewCluster(ClusterOptions{
 		Router: r, Table: table, Node: func(addr string) redis.UniversalClient { return r.nodes[addr].client },
+		Logger: slog.New(slog.NewTextHandler(&r.logs, nil)),
 	})
 	t.Cleanup(func() {
 		r.bus.Stop()
@@ -274,6 +277,54 @@ func TestOnAClusterATopologyThatChanges(t *testing.T) {
 			require.Equal(t, "begin", misled.story())
 		})
 	}
+}
+
+// On the connection to a node that has no partition any more nothing arrives, and nothing is wrong with that.
+func TestOnAClusterANodeThatHasLostItsPartitions(t *testing.T) {
+	inRouteBubble(t, func(t *testing.T, r *routeRig) {
+		h, leave := r.join(2)
+		synctest.Wait()
+		require.Equal(t, "begin", h.story())
+		s := r.bus.shardOf(2)
+		leave()
+		time.Sleep(2 * silence(maxInterval))
+		synctest.Wait()
+		require.Nil(t, s.conn)
+		require.Empty(t, r.logs.String())
+
+		// Nor with one that goes when its node is about to be connected to.
+		r.bus.mu.Lock()
+		s.takeLocked(r.bus.parts[2])
+		s.detachLocked(r.bus.parts[2], errGivenUp)
+		r.bus.mu.Unlock()
+		time.Sleep(maxBackoff)
+		synctest.Wait()
+		require.Empty(t, r.logs.String())
+
+		reloads := r.reloads.Load()
+		h, _ = r.join(2)
+		time.Sleep(maxBackoff)
+		synctest.Wait()
+		require.Equal(t, "begin", h.story())
+		require.Equal(t, reloads, r.reloads.Load(), "nobody doubts that the slot is there")
+	})
+}
+
+// Who has come to a node that was not connected to for want of partitions has no reason to doubt it.
+func TestOnAClusterWhichNodeHasFailed(t *testing.T) {
+	inRouteBubble(t, func(t *testing.T, r *routeRig) {
+		s := newShard(r.bus, well, r.nodes[well].client) // nobody's loop has it
+		_, err := s.session()
+		require.ErrorIs(t, err, errUnused)
+		require.False(t, s.away())
+		r.bus.mu.Lock()
+		s.takeLocked(r.bus.parts[2])
+		r.bus.mu.Unlock()
+		s.lost(err)
+		require.False(t, s.away())
+		s.lost(errSilence)
+		require.True(t, s.away())
+	})
 }
 
 // However many slots are refused, and however often they are looked for, a node is asked for the topology, and for a slot that it

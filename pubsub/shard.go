@@ -17,6 +17,8 @@ var (
 	errGivenUp = errors.New("the node has given up the slot")
 	// errRefusedSlot is why a partition is without a node which does not let its channels be subscribed to.
 	errRefusedSlot = errors.New("the node refuses the slot")
+	// errUnused is why a node is not connected to: its partitions have gone meanwhile.
+	errUnused = errors.New("the node has no partition any more")
 )
 
 // shard is the part of a cluster's bus that is on one node: one connection, and the partitions whose slots the node is taken to
@@ -42,7 +44,7 @@ type shard struct {
 	parts    map[*part]struct{}
 	channels map[string]*shardChannel // the topics' of parts, and their private ones
 	conn     *shardConn               // nil while there is no connection
-	failing  bool                     // the last attempt to connect, or the last connection, has failed
+	failing  bool                     // the last attempt to connect, or the last connection, has failed, with parts that miss it
 	arrived  chan struct{}            // closed when there are parts
 	unused   int64                    // since when there are none, by mono
 }

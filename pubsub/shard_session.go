@@ -54,7 +54,9 @@ func (s *shard) receiveLoop() {
 		if lasted > settled {
 			retry.reset()
 		}
-		s.of.logger.Log(slog.LevelWarn, "lost", "tandem: subscription on a node lost, connecting again", "node", s.addr, "reason", err)
+		if s.away() {
+			s.of.logger.Log(slog.LevelWarn, "lost", "tandem: subscription on a node lost, connecting again", "node", s.addr, "reason", err)
+		}
 		if !sleep(s.ctx, retry.next()) {
 			return
 		}
@@ -74,7 +76,7 @@ func (s *shard) awaitParts() bool {
 }
 
 // session connects, subscribes and receives until something is wrong with the connection, which it returns with how long that has
-// lasted.
+// lasted. One that outlives its parts ends for the silence: nobody sends heartbeats then.
 func (s *shard) session() (lasted time.Duration, err error) {
 	c := &shardConn{
 		ps: s.client.Subscribe(s.ctx), ctx: redisclient.WithoutDial(s.ctx), over: make(chan struct{}), wake: make(chan struct{}, 1),
@@ -108,9 +110,9 @@ func (s *shard) session() (lasted time.Duration, err error) {
 // connect makes the connection, with the first of the requests.
 func (s *shard) connect(c *shardConn) error {
 	s.of.mu.Lock()
-	if s.ctx.Err() != nil || len(s.parts) == 0 {
+	if len(s.parts) == 0 {
 		s.of.mu.Unlock()
-		return ErrClosed
+		return errUnused
 	}
 	for p := range s.parts {
 		c.requests = append(c.requests, s.everythingLocked(p))
@@ -340,12 +342,13 @@ func (s *shard) refusedLocked(c *shardConn, refusal error) error {
 	return nil
 }
 
-// lost ends the sessions of all parts, which stay the shard's until another node has them.
+// lost ends the sessions of all parts, which stay the shard's until another node has them. A node without parts has not failed:
+// nobody misses its connection.
 func (s *shard) lost(reason error) {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
 	hadOne := s.conn != nil
-	s.conn, s.failing = nil, true
+	s.conn, s.failing = nil, len(s.parts) > 0 && !errors.Is(reason, errUnused)
 	for _, ch := range s.channels {
 		ch.endLocked(reason)
 		ch.subscribed = false

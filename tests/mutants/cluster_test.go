@@ -227,6 +227,13 @@ var clusters = []mutant{
 		pkg:  "./pubsub", run: "TestOnAClusterASlotThatNoNodeHas",
 	},
 	{
+		name: "cluster: a node without partitions is thought to have failed",
+		file: "pubsub/shard_session.go",
+		old:  "nil, len(s.parts) > 0 && !errors.Is(reason, errUnused)",
+		new:  "nil, true",
+		pkg:  "./pubsub", run: "TestOnAClusterANodeThatHasLost",
+	},
+	{
 		name: "cluster: the topology is asked for at every refusal",
 		file: "pubsub/route.go",
 		old:  "			case pause <= 0:",
