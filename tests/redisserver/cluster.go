@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -60,6 +61,7 @@ type ClusterOptions struct {
 // Cluster is a Redis Cluster on loopback. It may be used by several goroutines at once. Whoever started it must close it.
 type Cluster struct {
 	nodes []*Node
+	again time.Duration // see Failover
 
 	mu      sync.Mutex // protects clients
 	clients []*redis.ClusterClient
@@ -72,6 +74,8 @@ type Node struct {
 
 	id   string
 	link *link // nil without ClusterOptions.Links
+
+	asked atomic.Int64 // when the others were last asked to elect it, by the wall clock in ns; zero if they were not
 }
 
 // ID returns the node's name in the cluster, 40 hex digits.
@@ -96,7 +100,7 @@ func StartCluster(opts ClusterOptions) (*Cluster, error) {
 	if opts.NodeTimeout == 0 {
 		opts.NodeTimeout = defaultNodeTimeout
 	}
-	c := &Cluster{}
+	c := &Cluster{again: 2 * max(2*opts.NodeTimeout, 2*time.Second)}
 	err := c.start(opts)
 	if err == nil {
 		err = c.join(opts)

@@ -106,6 +106,21 @@ func TestCluster_Failover_waitsForAgreement(t *testing.T) {
 	requireLogs(t, heir.Server, "Manual failover user request accepted") // what was waited for
 }
 
+// Redis counts the votes of an election again for another that follows soon.
+func TestCluster_Failover_toAndFro(t *testing.T) {
+	t.Parallel()
+	c := redisserver.RunCluster(t, redisserver.ClusterOptions{})
+	old := masterOf(t, c, slot)
+	heir := c.Replicas(old)[0]
+	for _, to := range []*redisserver.Node{heir, old, heir} {
+		require.NoError(t, c.AwaitWhole())
+		require.NoError(t, c.Failover(to))
+	}
+	require.NoError(t, c.AwaitWhole())
+	require.Same(t, heir, masterOf(t, c, slot))
+	require.Equal(t, 2, strings.Count(heir.Output(), "Starting a failover election"))
+}
+
 func TestCluster_killedMasterIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := redisserver.RunCluster(t, redisserver.ClusterOptions{})

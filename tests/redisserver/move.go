@@ -15,10 +15,16 @@ import (
 // ends and the other begins, so no write is lost. Other nodes may hear of it a moment later; see AwaitWhole. It first waits
 // until the replica is connected to the others and agrees with them: one that is not refuses, and one that has not heard of a
 // slot which its master has come to would not take its place there.
+//
+// It also waits until another election of this node may begin, four times NodeTimeout after the last (4 s at least). Redis 7.0 would
+// count the votes of that one once more: the node is master at once, of an epoch that is over, and the others do not follow. It
+// does not see elections that a replica began by itself.
 func (c *Cluster) Failover(replica *Node) error {
+	time.Sleep(time.Until(time.Unix(0, replica.asked.Load()).Add(c.again)))
 	if err := c.awaitViews(replica); err != nil {
 		return err
 	}
+	defer func() { replica.asked.Store(time.Now().UnixNano()) }()
 	return c.promote(replica)
 }
 
