@@ -189,7 +189,7 @@ func TestTimeARenewalWithoutAnAnswer(t *testing.T) {
 func TestTimeAskingForALease(t *testing.T) {
 	t.Parallel()
 	for name, get := range map[string]func(testing.TB, *Cache[int], string) int{
-		"Get":     func(t testing.TB, c *Cache[int], key string) int { return get(t, c, key) },
+		"Get":     get,
 		"GetMany": func(t testing.TB, c *Cache[int], key string) int { return getMany(t, c, key)[key] },
 	} {
 		t.Run(name, func(t *testing.T) {
