@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"syscall"
+	"time"
 )
 
 // Loopback is the host of all ports.
@@ -23,6 +25,8 @@ const (
 	guardOffset = 3000 // above ports, so that guards and servers never meet
 
 	attempts = 200
+
+	patience = 10 * time.Second
 )
 
 var errNone = errors.New("port: found no free port")
@@ -36,6 +40,17 @@ type Port struct {
 
 // Addr returns the address, host and port.
 func (p *Port) Addr() string { return addr(p.Number) }
+
+// Listen listens on the port. Where that is in use it tries again for a while: a process that this one is starting has a copy of
+// every socket until it is a program of its own, also of a listener that was closed here in between.
+func (p *Port) Listen() (net.Listener, error) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		l, err := net.Listen("tcp", p.Addr())
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return l, err
+		}
+	}
+}
 
 // Release gives the port back.
 func (p *Port) Release() error { return p.guard.Close() }

@@ -4,6 +4,7 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -24,4 +25,31 @@ func TestAPortIsTakenUntilItIsReleased(t *testing.T) {
 	_, err = port.Take(p.Number)
 	require.ErrorIs(t, err, syscall.EADDRINUSE, "somebody listens on it")
 	require.NoError(t, foreign.Close())
+}
+
+// A copy of the listener stays for a moment, as a process has it that is being started.
+func TestListenWaitsForCopies(t *testing.T) {
+	t.Parallel()
+	p, err := port.Reserve()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Release()) }()
+	l, err := p.Listen()
+	require.NoError(t, err)
+	copied, err := l.(*net.TCPListener).File()
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	_, err = net.Listen("tcp", p.Addr())
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+
+	listened := make(chan error, 1)
+	go func() {
+		again, err := p.Listen()
+		if err == nil {
+			err = again.Close()
+		}
+		listened <- err
+	}()
+	require.Never(t, func() bool { return len(listened) > 0 }, 50*time.Millisecond, time.Millisecond)
+	require.NoError(t, copied.Close())
+	require.NoError(t, <-listened)
 }

@@ -125,7 +125,7 @@ func (p *Proxy) listen() error {
 	case p.listener != nil:
 		return nil
 	}
-	l, err := net.Listen("tcp", p.Addr())
+	l, err := p.port.Listen()
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
