@@ -109,8 +109,8 @@ type clusterRig struct {
 	addrs []string
 	hook  atomic.Pointer[func(cmd string, args []string) error]
 
-	mu      sync.Mutex // protects proxies
-	proxies map[string]*proxy
+	mu      sync.Mutex        // protects proxies
+	proxies map[string]*proxy // nil at the end of the test
 }
 
 func (r *clusterRig) masters() int { return 3 }
@@ -151,9 +151,7 @@ func newClusterRig(t testing.TB) *clusterRig {
 	r.admin = redis.NewClusterClient(&redis.ClusterOptions{Addrs: r.addrs})
 	t.Cleanup(func() {
 		require.NoError(t, r.admin.Close())
-		for _, p := range r.proxies {
-			p.end()
-		}
+		r.end()
 	})
 	return r
 }
@@ -181,6 +179,9 @@ func (r *clusterRig) dial(ctx context.Context, network, addr string) (net.Conn, 
 func (r *clusterRig) proxy(addr string) (*proxy, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.proxies == nil {
+		return nil, errors.New("the test is over")
+	}
 	p := r.proxies[addr]
 	if p == nil {
 		var err error
@@ -190,6 +191,17 @@ func (r *clusterRig) proxy(addr string) (*proxy, error) {
 		r.proxies[addr] = p
 	}
 	return p, nil
+}
+
+// end also refuses the dials that an instance has given up on and that come late.
+func (r *clusterRig) end() {
+	r.mu.Lock()
+	proxies := r.proxies
+	r.proxies = nil
+	r.mu.Unlock()
+	for _, p := range proxies {
+		p.end()
+	}
 }
 
 func (r *clusterRig) intercept(hook func(cmd string, args []string) error) { r.hook.Store(&hook) }
