@@ -1,7 +1,6 @@
 package tiered
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"sync/atomic"
@@ -100,11 +99,6 @@ func TestAuditKnowsHowOldAnEntryIs(t *testing.T) {
 		_, differs = sampled(t, c)
 		require.False(t, differs, "it is younger than what Redis has")
 	})
-}
-
-// alone is a flight of key that has just started.
-func alone(c *Cache[int], key string) *flight[int] {
-	return &flight[int]{key: key, ctx: context.Background(), load: c.opts.Load, ticket: c.ticket(key)}
 }
 
 // Ordinary life has no divergence in it, whatever is on its way when.

@@ -167,3 +167,20 @@ func membersAt[V any](c *Cache[V], fs []*flight[V]) []*member[V] {
 	}
 	return ms
 }
+
+// newest returns a copy of the flight of key that may be joined.
+func (f *flights[V]) newest(key string) *struct{ started, waiting bool } {
+	s := f.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[key]
+	if l == nil || l.newest == nil {
+		return nil
+	}
+	return &struct{ started, waiting bool }{l.newest.started, l.newest.waiting}
+}
+
+// alone is a flight of key that has just started.
+func alone(c *Cache[int], key string) *flight[int] {
+	return &flight[int]{key: key, ctx: context.Background(), load: c.opts.Load, ticket: c.ticket(key)}
+}

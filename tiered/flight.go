@@ -26,7 +26,7 @@ type flight[V any] struct {
 	ctx     context.Context //nolint:containedctx // a flight is a call
 	load    LoadFunc[V]     // nil: there is none
 	ttl     time.Duration   // of GetOptions
-	refresh bool            // loads whatever the tiers hold; guarded by the shard's lock until it starts
+	refresh bool            // loads whatever the tiers hold; guarded by the shard's lock until the flight begins to read
 	// byCaller says that the caller of join runs the flight, if it can start at once.
 	byCaller bool
 
@@ -99,7 +99,8 @@ func (f *flights[V]) shard(key string) *flightShard[V] {
 	return &f.shards[maphash.String(f.seed, key)%flightShards]
 }
 
-// find returns the flight that join would, if it is under way. Those who come in a herd need no flight of their own for it.
+// find returns the flight that join would, if it is under way, and begins one that waits for its part's turn. Those who come in a
+// herd need no flight of their own for it.
 func (f *flights[V]) find(key string, refresh bool) *flight[V] {
 	if f.lanes.Load() == 0 {
 		return nil

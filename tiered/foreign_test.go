@@ -237,9 +237,7 @@ func TestTrackingAndAStandIn(t *testing.T) {
 	})
 	require.Zero(t, get(t, c, "k"))
 	s.write("k")
-	s.mu.Lock()
-	s.err = errSource
-	s.mu.Unlock()
+	s.setErr(errSource)
 	eventually(t, "the expiry", func() bool { return c.local.Get("k") == nil })
 	r.intercept(func(cmd string, _ []string) error {
 		if cmd == "EVALSHA" { // a lease

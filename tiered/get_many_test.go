@@ -65,12 +65,6 @@ func (b *bulk) loaded() map[string]int {
 	return n
 }
 
-func (b *bulk) setErr(err error) {
-	b.source.mu.Lock()
-	defer b.source.mu.Unlock()
-	b.err = err
-}
-
 // holdNextMany is holdNext for a load of many.
 func (b *bulk) holdNextMany() (read <-chan struct{}, letGo func()) {
 	reached, gate := make(chan struct{}), make(chan struct{})

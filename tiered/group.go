@@ -14,8 +14,9 @@ import (
 )
 
 // group is the flights that a GetMany has started, or some of them, for as far as they go together: through Redis in one trip,
-// and to the source in one call. What is decided for a flight in fetch.go is decided here for each by itself; a part of the
-// group that goes another way does so on a goroutine of its own, and nobody waits for it but those who want its keys.
+// and to the source in one call. What is decided for a flight in fetch.go, lease.go and fill.go is decided here for each by
+// itself; a part of the group that goes another way does so on a goroutine of its own, and nobody waits for it but those who want
+// its keys.
 type group[V any] struct {
 	c *Cache[V]
 	// ctx has the values of the call that started the flights, and no cancellation.

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/tests/leak"
+	"github.com/tandemcache/tandem/tests/port"
 )
 
 func TestMain(m *testing.M) { leak.Main(runner{m}) }
@@ -76,6 +77,12 @@ func (s *source) version(key string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.versions[key]
+}
+
+func (s *source) setErr(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
 }
 
 var errSource = errors.New("the source is down")
@@ -160,7 +167,7 @@ func (s *redisServer) up()   { s.hook.Store(nil) }
 func (s *redisServer) close() {
 	s.t.Helper()
 	s.Close()
-	away, err := net.Listen("tcp", s.addr)
+	away, err := port.Listen(s.addr)
 	require.NoError(s.t, err)
 	s.away = away
 	s.t.Cleanup(func() { _ = away.Close() })
@@ -253,9 +260,13 @@ type result struct {
 }
 
 func getAsync(ctx context.Context, c *Cache[int], key string) <-chan result {
+	return async(func() (int, error) { return c.Get(ctx, key) })
+}
+
+func async(call func() (int, error)) <-chan result {
 	out := make(chan result, 1)
 	go func() {
-		v, err := c.Get(ctx, key)
+		v, err := call()
 		out <- result{v, err}
 	}()
 	return out

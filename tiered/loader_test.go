@@ -84,9 +84,7 @@ func TestALoadersErrorIsNotCached(t *testing.T) {
 		require.Less(t, time.Since(began), time.Second, "it does not delay the next caller")
 	}
 	require.EqualValues(t, 4, s.loads.Load())
-	s.mu.Lock()
-	s.err = nil
-	s.mu.Unlock()
+	s.setErr(nil)
 	require.Equal(t, 0, get(t, f[0], "k"))
 	require.EqualValues(t, 2, f[0].Stats().LoadErrors)
 }

@@ -148,6 +148,34 @@ func TestObserverOfALoad(t *testing.T) {
 	require.Equal(t, st.RemoteBytesWritten, other.Stats().RemoteBytesRead)
 }
 
+// A batch that finds a key's load under way waits for it as a Get does.
+func TestObserverHearsOfABatchThatWaits(t *testing.T) {
+	t.Parallel()
+	r, s, w := newRedis(t), newSource(), &witness{}
+	c := instance(t, r, s, observedBy(w), func(o *Options[int]) { o.MaxStaleness, o.LoadTimeout = patience, Off }) // nobody is late
+	eventually(t, "flights are joined", func() bool { return keeps(c) })
+	read, letGo := s.holdNext()
+	first := getAsync(soon(t), c, "k")
+	wait(t, "the load", read)
+	ctx := soon(t)
+	batch := async(func() (int, error) {
+		got, err := c.GetMany(ctx, []string{"k"})
+		return got["k"], err
+	})
+	eventually(t, "it has joined", func() bool { return c.Stats().Joined == 1 })
+	f := c.flights.find("k", false)
+	require.NotNil(t, f)
+	eventually(t, "and waits", func() bool { n, _ := f.joiners.all(); return n == 1 })
+	letGo()
+	wait(t, "the first", first)
+	require.Equal(t, result{}, wait(t, "the batch", batch))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	require.Len(t, w.ended, 1)
+	require.Equal(t, 1, w.ended[0].Waiters)
+	require.Len(t, w.ended[0].Contexts, 1)
+}
+
 func TestObserverHearsOfThoseWhoWait(t *testing.T) {
 	t.Parallel()
 	r, s, w := newRedis(t), newSource(), &witness{}

@@ -11,13 +11,8 @@ import (
 
 func refreshAsync(t *testing.T, c *Cache[int], key string) <-chan result {
 	t.Helper()
-	out := make(chan result, 1)
 	ctx := soon(t)
-	go func() {
-		v, err := c.Refresh(ctx, key)
-		out <- result{v, err}
-	}()
-	return out
+	return async(func() (int, error) { return c.Refresh(ctx, key) })
 }
 
 func storesZeros(o *Options[int]) {
@@ -71,9 +66,7 @@ func TestARefreshThatIsTakenOver(t *testing.T) {
 		defer letGo()
 		first := refreshAsync(t, f[0], "k")
 		wait(t, "the first", read)
-		s.mu.Lock()
-		s.err = errSource
-		s.mu.Unlock()
+		s.setErr(errSource)
 		_, err := f[1].Refresh(soon(t), "k")
 		require.ErrorIs(t, err, errSource)
 		letGo()
@@ -121,16 +114,4 @@ func TestRefreshOfAKeyWhoseGetIsQueued(t *testing.T) {
 			require.Equal(t, result{val: 0}, wait(t, "those before", ch))
 		}
 	})
-}
-
-// newest returns a copy of the flight of key that may be joined.
-func (f *flights[V]) newest(key string) *struct{ started, waiting bool } {
-	s := f.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.lanes[key]
-	if l == nil || l.newest == nil {
-		return nil
-	}
-	return &struct{ started, waiting bool }{l.newest.started, l.newest.waiting}
 }

@@ -211,9 +211,7 @@ func TestAnExpiredValueWhoseTagIsInvalidatedDoesNotStandIn(t *testing.T) {
 					_, use, err := f[1].open("red/1", raw, o.epoch, o.now(), o.cleared)
 					return err == nil && use == expired
 				})
-				s.mu.Lock()
-				s.err = errSource
-				s.mu.Unlock()
+				s.setErr(errSource)
 				read, letGo := s.holdNext()
 				defer letGo()
 				asked := getAsync(soon(t), f[1], "red/1")

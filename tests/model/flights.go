@@ -1,6 +1,6 @@
 package model
 
-// The read path: tiered/flight.go, fetch.go and gate.go.
+// The read path: tiered/flight.go, fetch.go, lease.go, fill.go and gate.go.
 
 // start is flights.join, where it makes a flight, and Cache.ticket.
 func (m *Model) start(s *state, i int, refresh bool) bool {

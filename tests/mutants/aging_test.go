@@ -32,7 +32,7 @@ var aging = []mutant{
 	},
 	{
 		name: "refresh: its ticket is taken when it is stored",
-		file: "tiered/fetch.go",
+		file: "tiered/fill.go",
 		old:  "	if c.local.PutAging(f.key, v, absent, f.ticket, life, f.due) {\n",
 		new:  "	if c.local.PutAging(f.key, v, absent, c.local.Ticket(c.part(f.key).number, f.key), life, f.due) {\n",
 		pkg:  "./tiered", run: "TestTimeAnInvalidationAfterTheFillOfARefresh",
@@ -67,7 +67,7 @@ var aging = []mutant{
 	},
 	{
 		name: "stand-in: of an epoch that has ended",
-		file: "tiered/fetch.go",
+		file: "tiered/lease.go",
 		old:  "			f.expired.Store(nil) // an epoch has ended, and it with it\n",
 		new:  "			_ = f.expired.Load()\n",
 		pkg:  "./tiered", run: "TestTimeAValueOfAnEndedEpochDoesNotStandIn",

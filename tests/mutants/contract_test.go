@@ -23,6 +23,13 @@ var mutants = []mutant{
 		pkg:  "./tiered", run: "TestAuditWhile",
 	},
 	{
+		name: "observer: a GetMany that waits for a Get is not told",
+		file: "tiered/get_many.go",
+		old:  "			c.watch.joined(ctx, &f.joiners)\n",
+		new:  "",
+		pkg:  "./tiered", run: "TestObserverHearsOfABatchThatWaits",
+	},
+	{
 		name: "observer: a panic of its is not contained",
 		file: "tiered/watch.go",
 		old:  "		if p := recover(); p != nil {\n",
@@ -144,14 +151,14 @@ var mutants = []mutant{
 	},
 	{
 		name: "lease: that it was lost while the load went on is forgotten",
-		file: "tiered/fetch.go",
+		file: "tiered/lease.go",
 		old:  "		lost.Store(true)\n",
 		new:  "",
 		pkg:  "./tiered", run: "TestTimeALostLease",
 	},
 	{
 		name: "lease: asking again uses up the time for Redis",
-		file: "tiered/fetch.go",
+		file: "tiered/lease.go",
 		old:  "			b.left = left // LeaseWait is what bounds asking again\n",
 		new:  "			_ = left\n",
 		pkg:  "./tiered", run: "TestTimeAskingForALease/Get",
@@ -263,7 +270,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "loads: without a bound while Redis is away",
-		file: "tiered/fetch.go",
+		file: "tiered/fill.go",
 		old:  "	if err := c.loadSlot(); err != nil {\n		var zero V\n		return zero, err\n	}\n",
 		new:  "	if c.slots != nil {\n		c.slots = make(chan struct{}, 1000)\n		c.slots <- struct{}{}\n	}\n",
 		pkg:  "./tiered", run: "TestMaxLoads",

@@ -25,7 +25,7 @@ var firstTier = []mutant{
 	},
 	{
 		name: "ticket: it is taken when the value is stored",
-		file: "tiered/fetch.go",
+		file: "tiered/fill.go",
 		old:  "c.local.PutAging(f.key, v, absent, f.ticket, life, f.due)",
 		new:  "c.local.PutAging(f.key, v, absent, c.local.Ticket(c.part(f.key).number, f.key), life, f.due)",
 		pkg:  "./tiered", run: "TestAnOldReadFromRedisDoesNotEnterL1|TestC2",

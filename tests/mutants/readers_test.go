@@ -25,7 +25,7 @@ var readers = []mutant{
 	},
 	{
 		name: "tracking: what comes into L1 after a message is not in doubt",
-		file: "tiered/fetch.go",
+		file: "tiered/fill.go",
 		old:  "		c.foreign.stored(f)\n",
 		new:  "",
 		pkg:  "./tiered", run: "TestAStrangersDeleteDuringARead",
@@ -46,7 +46,7 @@ var readers = []mutant{
 	},
 	{
 		name: "tracking: what was told before a fill is in doubt after it",
-		file: "tiered/fetch.go",
+		file: "tiered/fill.go",
 		old:  "	f.heard = heard // what was heard before is of what this has replaced: see foreign\n",
 		new:  "	_ = heard\n",
 		pkg:  "./tiered", run: "TestOurOwnLeaseDuringALoad",

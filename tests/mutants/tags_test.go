@@ -165,7 +165,7 @@ var tags = []mutant{
 	},
 	{
 		name: "tags: a loaded value enters L1 without",
-		file: "tiered/fetch.go",
+		file: "tiered/fill.go",
 		old:  "	c.label(f, tags)\n",
 		new:  "	f.tags = tags\n",
 		pkg:  "./tiered", run: "TestInvalidateTagsReaches",

@@ -41,11 +41,11 @@ type Port struct {
 // Addr returns the address, host and port.
 func (p *Port) Addr() string { return addr(p.Number) }
 
-// Listen listens on the port. Where that is in use it tries again for a while: a process that this one is starting has a copy of
-// every socket until it is a program of its own, also of a listener that was closed here in between.
-func (p *Port) Listen() (net.Listener, error) {
+// Listen listens at an address whose port is the caller's. Where that is in use it tries again for a while: a process that this
+// one is starting has a copy of every socket until it is a program of its own, also of a listener that was closed here in between.
+func Listen(addr string) (net.Listener, error) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		l, err := net.Listen("tcp", p.Addr())
+		l, err := net.Listen("tcp", addr)
 		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
 			return l, err
 		}

@@ -33,7 +33,7 @@ func TestListenWaitsForCopies(t *testing.T) {
 	p, err := port.Reserve()
 	require.NoError(t, err)
 	defer func() { require.NoError(t, p.Release()) }()
-	l, err := p.Listen()
+	l, err := port.Listen(p.Addr())
 	require.NoError(t, err)
 	copied, err := l.(*net.TCPListener).File()
 	require.NoError(t, err)
@@ -43,7 +43,7 @@ func TestListenWaitsForCopies(t *testing.T) {
 
 	listened := make(chan error, 1)
 	go func() {
-		again, err := p.Listen()
+		again, err := port.Listen(p.Addr())
 		if err == nil {
 			err = again.Close()
 		}

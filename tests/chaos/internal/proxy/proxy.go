@@ -125,7 +125,7 @@ func (p *Proxy) listen() error {
 	case p.listener != nil:
 		return nil
 	}
-	l, err := p.port.Listen()
+	l, err := port.Listen(p.Addr())
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
