@@ -31,9 +31,10 @@ if type(epoch) == 'string' and string.sub(epoch, 1, 17) == ARGV[7] .. ':' then
   end
 end
 local waiters = redis.call('HGET', KEYS[1], ARGV[3])
-redis.call('HDEL', KEYS[1], ARGV[3])
 if ARGV[9] ~= '1' then
-  redis.call('HDEL', KEYS[1], ARGV[2])
+  redis.call('HDEL', KEYS[1], ARGV[3], ARGV[2])
+elseif waiters then
+  redis.call('HDEL', KEYS[1], ARGV[3])
 end
 -- A key that is refreshed never expires, and nor would what programs with other codecs or types have stored in it: those of a
 -- rolling deployment may stay beside one another, those of many may not.
