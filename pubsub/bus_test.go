@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/internal/mono"
+	"github.com/tandemcache/tandem/tests/port"
 )
 
 func TestTheFirstMemberBeginsAndThenHasProof(t *testing.T) {
@@ -131,7 +132,7 @@ func TestAServerThatRestarts(t *testing.T) {
 	for i := 1; i <= 3; i++ {
 		r.mini.Close()
 		eventually(t, "the end", func() bool { return a.count("end") == i && b.count("end") == i })
-		require.NoError(t, r.mini.Restart())
+		require.NoError(t, port.Use(r.mini.Restart))
 		eventually(t, "proofs", func() bool {
 			r.bus.Kick()
 			return a.proven() && b.proven()
@@ -157,7 +158,7 @@ func TestAServerThatIsDownAtFirst(t *testing.T) {
 	}
 	require.Empty(t, h.all())
 	require.Zero(t, r.bus.Sessions())
-	require.NoError(t, r.mini.Restart())
+	require.NoError(t, port.Use(r.mini.Restart))
 	eventually(t, "a proof", h.proven)
 	require.Equal(t, "begin prove", h.story())
 }

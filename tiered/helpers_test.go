@@ -185,7 +185,7 @@ func (s *redisServer) close() {
 func (s *redisServer) restart() {
 	s.t.Helper()
 	require.NoError(s.t, s.away.Close())
-	require.NoError(s.t, s.Restart())
+	require.NoError(s.t, port.Use(s.Restart))
 	s.watch()
 }
 

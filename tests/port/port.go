@@ -41,15 +41,25 @@ type Port struct {
 // Addr returns the address, host and port.
 func (p *Port) Addr() string { return addr(p.Number) }
 
-// Listen listens at an address whose port is the caller's. Where that is in use it tries again for a while: a process that this
-// one is starting has a copy of every socket until it is a program of its own, also of a listener that was closed here in between.
-func Listen(addr string) (net.Listener, error) {
+// Use calls listen, which listens on a port that is the caller's. Where that is in use it tries again for a while: a process that
+// this one is starting has a copy of every socket until it is a program of its own, also of a listener that was closed here in
+// between.
+func Use(listen func() error) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		l, err := net.Listen("tcp", addr)
+		err := listen()
 		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
-			return l, err
+			return err
 		}
 	}
+}
+
+// Listen listens at an address whose port is the caller's, see [Use].
+func Listen(addr string) (l net.Listener, err error) {
+	err = Use(func() error {
+		l, err = net.Listen("tcp", addr)
+		return err
+	})
+	return l, err
 }
 
 // Release gives the port back.

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tandemcache/tandem/tests/port"
 	"github.com/tandemcache/tandem/tests/redisserver"
 	"github.com/tandemcache/tandem/tiered"
 	"github.com/tandemcache/tandem/tiered/cmd/tandem/internal/inspect"
@@ -256,7 +257,7 @@ func TestWatchSaysWhatItMayHaveMissed(t *testing.T) {
 	waitFor(t, out, "listening")
 	m.Close()
 	waitFor(t, out, "CONNECTION LOST")
-	require.NoError(t, m.Restart())
+	require.NoError(t, port.Use(m.Restart))
 	eventually(t, func() bool { return strings.Count(out.String(), "listening") == 2 })
 	m.Publish("tandem:{users}:bus:0", "tandem/1 inv 5:shell,2:42,")
 	waitFor(t, out, "inv  from shell  1: 42")
