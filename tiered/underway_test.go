@@ -18,6 +18,7 @@ func TestWritesThatCloseWaitsFor(t *testing.T) {
 		for range 100 {
 			require.True(t, u.ended(over), "there are none, however little time is left")
 		}
+		synctest.Wait() // for the goroutines of ended, beside whom nothing may begin
 		u.begin()
 		u.begin()
 		require.False(t, u.ended(over))
