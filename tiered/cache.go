@@ -66,7 +66,7 @@ type Cache[V any] struct {
 
 	somePending chan struct{} // room for one: some part has something pending
 	slots       chan struct{} // a slot for each load without a lease; nil without MaxLoads
-	courtesies  chan struct{} // a slot for each releaseLater on its way
+	courtesies  chan struct{} // a slot for each courtesy on its way
 	mu          sync.Mutex    // protects leave, stopped, and background's and writes' growing
 	stopped     bool
 	background  sync.WaitGroup // goroutines that Close waits for

@@ -325,29 +325,18 @@ func (g *group[V]) release(ms []*member[V]) {
 
 // releaseLater is Cache.releaseLater for a group.
 func (g *group[V]) releaseLater(ms []*member[V]) {
-	c := g.c
-	if c.opts.NoLease || len(ms) == 0 {
+	if len(ms) == 0 {
 		return
 	}
 	of := make(map[*node][]*member[V], 1)
 	for _, m := range ms {
 		of[m.o.node] = append(of[m.o.node], m)
 	}
-	select {
-	case c.courtesies <- struct{}{}:
-	default:
-		return
-	}
-	if !c.spawn(func() {
-		defer func() { <-c.courtesies }()
-		ctx, cancel := context.WithTimeout(c.ctx, c.opts.RedisTimeout)
-		defer cancel()
+	g.c.courtesy(func(ctx context.Context) {
 		for n, ms := range of {
 			n.reads.ReleaseMany(ctx, g.holdings(ms))
 		}
-	}) {
-		<-c.courtesies
-	}
+	})
 }
 
 func (g *group[V]) holdings(ms []*member[V]) []remote.Holding {

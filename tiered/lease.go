@@ -173,9 +173,13 @@ func (c *Cache[V]) wake(key string, outcome string) []byte {
 // inbox is the private channel for those messages, in the slot of key.
 func (c *Cache[V]) inbox(key string) string { return c.bus.hub.Inbox(c.part(key).number) }
 
-// releaseLater gives up a lease that Redis may or may not have granted, so that nobody waits for it until its TTL. It is a
-// courtesy: a few run at a time, and the rest is left to the TTL.
+// releaseLater gives up a lease that Redis may or may not have granted, so that nobody waits for it until its TTL.
 func (c *Cache[V]) releaseLater(n *node, key string, token remote.Token) {
+	c.courtesy(func(ctx context.Context) { _ = n.reads.Release(ctx, key, token, c.wake(key, pubsub.Failed)) })
+}
+
+// courtesy gives up leases in the background, if there are any. A few run at a time, and the rest is left to the leases' TTL.
+func (c *Cache[V]) courtesy(release func(ctx context.Context)) {
 	if c.opts.NoLease {
 		return
 	}
@@ -188,7 +192,7 @@ func (c *Cache[V]) releaseLater(n *node, key string, token remote.Token) {
 		defer func() { <-c.courtesies }()
 		ctx, cancel := context.WithTimeout(c.ctx, c.opts.RedisTimeout)
 		defer cancel()
-		_ = n.reads.Release(ctx, key, token, c.wake(key, pubsub.Failed))
+		release(ctx)
 	}) {
 		<-c.courtesies
 	}

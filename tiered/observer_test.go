@@ -10,105 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/tandemcache/tandem/pubsub"
 )
-
-// witness is an Observer that remembers, and does what a test tells it to.
-type witness struct {
-	NopObserver
-	mu            sync.Mutex
-	started       []LoadStart
-	ended         []LoadEnd
-	endedValues   []any // of the contexts
-	calls         []RemoteCall
-	begun         []InvalidationStart
-	invalidations []Invalidation
-	sessions      []Session
-	divergences   []Divergence
-
-	carry  string
-	inLoad func()
-	always func() // in every method that is called through the queue, and in Invalidating
-}
-
-type witnessKey struct{}
-
-func (w *witness) act() {
-	if w.always != nil {
-		w.always()
-	}
-}
-
-func (w *witness) LoadStarted(ctx context.Context, e LoadStart) context.Context {
-	w.note(func() { w.started = append(w.started, e) })
-	if w.inLoad != nil {
-		w.inLoad()
-	}
-	return context.WithValue(ctx, witnessKey{}, "span of "+e.Key)
-}
-
-func (w *witness) LoadEnded(ctx context.Context, e LoadEnd) {
-	w.note(func() {
-		w.ended = append(w.ended, e)
-		w.endedValues = append(w.endedValues, ctx.Value(witnessKey{}))
-	})
-	if w.inLoad != nil {
-		w.inLoad()
-	}
-}
-
-func (w *witness) RemoteCalled(_ context.Context, e RemoteCall) {
-	w.note(func() { w.calls = append(w.calls, e) })
-	w.act()
-}
-
-func (w *witness) Invalidating(_ context.Context, e InvalidationStart) string {
-	w.note(func() { w.begun = append(w.begun, e) })
-	w.act()
-	return w.carry
-}
-
-func (w *witness) InvalidationReceived(e Invalidation) {
-	w.note(func() { w.invalidations = append(w.invalidations, e) })
-	w.act()
-}
-
-func (w *witness) SessionChanged(e Session) {
-	w.note(func() { w.sessions = append(w.sessions, e) })
-	w.act()
-}
-
-func (w *witness) Diverged(e Divergence) {
-	w.note(func() { w.divergences = append(w.divergences, e) })
-	w.act()
-}
-
-func (w *witness) note(f func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f()
-}
-
-func (w *witness) has(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	eventually(t, what, func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return ok()
-	})
-}
-
-func (w *witness) ops() (ops []string) {
-	for _, c := range w.calls {
-		ops = append(ops, c.Op)
-	}
-	return ops
-}
-
-func observedBy(w Observer) func(*Options[int]) { return func(o *Options[int]) { o.Observer = w } }
 
 func TestObserverOfALoad(t *testing.T) {
 	t.Parallel()
@@ -148,24 +53,36 @@ func TestObserverOfALoad(t *testing.T) {
 	require.Equal(t, st.RemoteBytesWritten, other.Stats().RemoteBytesRead)
 }
 
+// watchedLoad is a cache with a load of "k" on its way until letGo, for a Get that has ctx.
+func watchedLoad(ctx context.Context, t *testing.T) (c *Cache[int], w *witness, first <-chan result, letGo func()) {
+	t.Helper()
+	s, w := newSource(), &witness{}
+	c = instance(t, newRedis(t), s, observedBy(w), func(o *Options[int]) { o.MaxStaleness, o.LoadTimeout = patience, Off }) // nobody is late
+	eventually(t, "flights are joined", func() bool { return keeps(c) })
+	read, letGo := s.holdNext()
+	first = getAsync(ctx, c, "k")
+	wait(t, "the load", read)
+	return c, w, first, letGo
+}
+
+// joined waits until n callers beside the first wait for "k".
+func joined(t *testing.T, c *Cache[int], n int) {
+	t.Helper()
+	f := c.flights.find("k", false)
+	require.NotNil(t, f)
+	eventually(t, "all wait", func() bool { all, _ := f.joiners.all(); return all == n })
+}
+
 // A batch that finds a key's load under way waits for it as a Get does.
 func TestObserverHearsOfABatchThatWaits(t *testing.T) {
 	t.Parallel()
-	r, s, w := newRedis(t), newSource(), &witness{}
-	c := instance(t, r, s, observedBy(w), func(o *Options[int]) { o.MaxStaleness, o.LoadTimeout = patience, Off }) // nobody is late
-	eventually(t, "flights are joined", func() bool { return keeps(c) })
-	read, letGo := s.holdNext()
-	first := getAsync(soon(t), c, "k")
-	wait(t, "the load", read)
 	ctx := soon(t)
+	c, w, first, letGo := watchedLoad(ctx, t)
 	batch := async(func() (int, error) {
 		got, err := c.GetMany(ctx, []string{"k"})
 		return got["k"], err
 	})
-	eventually(t, "it has joined", func() bool { return c.Stats().Joined == 1 })
-	f := c.flights.find("k", false)
-	require.NotNil(t, f)
-	eventually(t, "and waits", func() bool { n, _ := f.joiners.all(); return n == 1 })
+	joined(t, c, 1)
 	letGo()
 	wait(t, "the first", first)
 	require.Equal(t, result{}, wait(t, "the batch", batch))
@@ -178,21 +95,14 @@ func TestObserverHearsOfABatchThatWaits(t *testing.T) {
 
 func TestObserverHearsOfThoseWhoWait(t *testing.T) {
 	t.Parallel()
-	r, s, w := newRedis(t), newSource(), &witness{}
-	c := instance(t, r, s, observedBy(w), func(o *Options[int]) { o.MaxStaleness, o.LoadTimeout = patience, Off }) // nobody is late
-	eventually(t, "flights are joined", func() bool { return keeps(c) })
-	read, letGo := s.holdNext()
 	type caller struct{}
-	first := getAsync(context.WithValue(soon(t), caller{}, 0), c, "k")
-	wait(t, "the load", read)
+	c, w, first, letGo := watchedLoad(context.WithValue(soon(t), caller{}, 0), t)
 	const more = maxJoiners + 10
 	var rest []<-chan result
 	for i := range more {
 		rest = append(rest, getAsync(context.WithValue(soon(t), caller{}, i+1), c, "k"))
 	}
-	f := c.flights.find("k", false)
-	require.NotNil(t, f)
-	eventually(t, "all wait", func() bool { n, _ := f.joiners.all(); return n == more })
+	joined(t, c, more)
 	letGo()
 	wait(t, "the first", first)
 	for _, ch := range rest {
@@ -348,18 +258,6 @@ func TestObserverOfHostileSenders(t *testing.T) {
 	require.Zero(t, c.Stats().Unreadable)
 }
 
-// What cannot be carried is left out, and the invalidation goes its way.
-func TestObserverThatCarriesTooMuch(t *testing.T) {
-	t.Parallel()
-	r, s := newRedis(t), newSource()
-	from, to := &witness{carry: strings.Repeat("x", pubsub.MaxCarried+1)}, &witness{}
-	a := instance(t, r, s, observedBy(from))
-	instance(t, r, s, observedBy(to))
-	require.NoError(t, a.Invalidate(soon(t), "k"))
-	to.has(t, "the invalidation", func() bool { return len(to.invalidations) == 1 })
-	require.Empty(t, to.invalidations[0].Carried)
-}
-
 func TestObserverOfSessions(t *testing.T) {
 	t.Parallel()
 	r, s, w := newRedis(t), newSource(), &witness{}
@@ -374,75 +272,6 @@ func TestObserverOfSessions(t *testing.T) {
 	})
 	r.up()
 	w.has(t, "another has begun", func() bool { return len(w.sessions) > 2 && w.sessions[2].Began })
-}
-
-// An Observer that panics costs nobody anything.
-func TestObserverThatPanics(t *testing.T) {
-	t.Parallel()
-	r, s := newRedis(t), newSource()
-	w := &witness{inLoad: func() { panic("in a load") }, always: func() { panic("elsewhere") }}
-	f := []*Cache[int]{instance(t, r, s, observedBy(w)), instance(t, r, s, observedBy(w))}
-	for range 3 {
-		v := s.write("k")
-		require.NoError(t, f[0].Invalidate(soon(t), "k"))
-		require.Equal(t, v, get(t, f[0], "k"))
-		eventually(t, "the other one sees it", func() bool { return get(t, f[1], "k") == v })
-	}
-	w.has(t, "all were called", func() bool {
-		return len(w.started) > 0 && len(w.ended) > 0 && len(w.calls) > 3 && len(w.invalidations) >= 6
-	})
-	for _, c := range f {
-		require.NoError(t, c.Close())
-		require.Zero(t, c.Stats().Unobserved)
-	}
-}
-
-// One that ends the goroutine it is called on ends nothing else.
-func TestObserverThatExits(t *testing.T) {
-	t.Parallel()
-	r, s := newRedis(t), newSource()
-	w := &witness{always: runtime.Goexit}
-	c := instance(t, r, s, func(o *Options[int]) { o.Observer = sparing{w} })
-	require.NoError(t, c.Invalidate(soon(t), "k"))
-	require.Equal(t, 0, get(t, c, "k"))
-	w.has(t, "all were called", func() bool { return len(w.invalidations) == 1 && len(w.calls) == 4 })
-	require.NoError(t, c.Close())
-}
-
-// sparing does not end the goroutine of who calls Invalidate.
-type sparing struct{ *witness }
-
-func (sparing) Invalidating(context.Context, InvalidationStart) string { return "" }
-
-// One that blocks where it has a goroutine of its own holds up nothing; what it misses is counted.
-func TestObserverThatBlocks(t *testing.T) {
-	t.Parallel()
-	r, s := newRedis(t), newSource()
-	release := make(chan struct{})
-	w := &witness{always: func() { <-release }}
-	c := instance(t, r, s, func(o *Options[int]) { o.Observer, o.CloseTimeout = sparing{w}, 10*time.Millisecond })
-	for i := range maxEvents {
-		require.NoError(t, c.Invalidate(soon(t), keyName(i%10)))
-	}
-	require.Equal(t, 0, get(t, c, "k"))
-	eventually(t, "events are dropped", func() bool { return c.Stats().Unobserved > 0 })
-	require.Equal(t, maxEvents, c.Health().EventsWaiting)
-	require.NoError(t, c.Close(), "which does not wait for it for long")
-	close(release)
-	<-c.watch.done
-}
-
-// One that blocks in a load is as a loader that does not return.
-func TestObserverThatBlocksALoad(t *testing.T) {
-	t.Parallel()
-	r, s := newRedis(t), newSource()
-	release := make(chan struct{})
-	w := &witness{inLoad: func() { <-release }}
-	c := instance(t, r, s, observedBy(w), func(o *Options[int]) { o.LoadTimeout = 50 * time.Millisecond })
-	_, err := c.Get(soon(t), "k")
-	require.ErrorIs(t, err, ErrLoadTimeout)
-	close(release)
-	w.has(t, "the end", func() bool { return len(w.ended) == 1 })
 }
 
 // An invalidation during a load keeps its result out, with the Observer's calls where they are: LoadEnded comes before the
@@ -494,9 +323,4 @@ func TestObserverLag(t *testing.T) {
 		require.Equal(t, tc.lag, lag, name)
 		require.Equal(t, tc.known, known, name)
 	}
-}
-
-func refuse(p *server.Peer, _ string, _ ...string) bool {
-	p.Close()
-	return true
 }

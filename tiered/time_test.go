@@ -68,6 +68,12 @@ func (w *world) instance(t *testing.T, change ...func(*Options[int])) *Cache[int
 	return c
 }
 
+// refuse is a PreHook that ends every connection.
+func refuse(p *server.Peer, _ string, _ ...string) bool {
+	p.Close()
+	return true
+}
+
 func TestTimeTTLs(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, w *world) {
